@@ -1,0 +1,87 @@
+# The single entry for people and CI: `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export GPUFLEET_CACHE ?= $(HOME)/.cache/gpufleet
+# Wide lines of test output stay whole.
+export MOLECULE_COMMAND_BORDERS := false
+# Every Python below writes its bytecode: starts are slow without it.
+unexport PYTHONDONTWRITEBYTECODE
+step := molecule/test_hosts/step.sh
+SCENARIO ?= default
+demo_inventory := inventories/local
+# The chat app is tested in an environment built from its own lock.
+chat_python := .cache/chat-venv/bin/python
+
+.PHONY: help
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  SCENARIO=name chooses a scenario of molecule/ for 'make molecule'"
+
+.PHONY: setup
+setup: ## Install what the demo and the tests need on this machine
+	@$(step) "Set up this machine" molecule/test_hosts/setup.sh
+
+.PHONY: demo
+demo: setup ## Roll the stack out to a test host and print where to chat
+	@$(step) "Boot the test host" ansible-playbook -i $(demo_inventory) molecule/test_hosts/create.yml
+	@$(step) "Roll out (site.yml)" ansible-playbook -i $(demo_inventory) site.yml
+	@echo
+	@echo "  Chat:   http://localhost:8080/"
+	@echo "  API:    http://localhost:8080/v1   (curl http://localhost:8080/v1/models)"
+	@echo "  Host:   ssh -i $(GPUFLEET_CACHE)/ssh/id_ed25519 root@10.89.87.10"
+	@echo "  Again:  make demo          Remove: make clean"
+
+.PHONY: stop
+stop: ## Stop the test hosts; make demo starts the demo's again
+	@molecule/test_hosts/stop.sh
+
+.PHONY: test
+test: setup stop ## Run every check
+	@$(step) "Lint" $(MAKE) --no-print-directory lint
+	@$(step) "Unit tests" $(MAKE) --no-print-directory unit
+	@$(step) "ansible-test sanity" $(MAKE) --no-print-directory sanity
+	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
+	@$(step) "Molecule default" $(MAKE) --no-print-directory molecule SCENARIO=default
+	@$(step) summary
+
+.PHONY: lint
+lint: $(chat_python) ## Check style, types and generated files
+	ruff check
+	ruff format --check
+	tests/types.sh $(chat_python)
+	yamllint --strict .
+	shellcheck $$(git ls-files '*.sh' .ci/run)
+	ansible-lint --strict
+	python docs/generate.py --check
+	antsibull-changelog lint
+
+.PHONY: unit
+unit: $(chat_python) ## Run the unit tests
+	pytest --quiet --numprocesses 2 tests/unit
+	$(chat_python) -m pytest --quiet -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function files/chat/tests
+
+$(chat_python): files/chat/tests/requirements.lock
+	uv venv --quiet --clear --python $$(command -v python) .cache/chat-venv
+	uv pip sync --quiet --python $@ --require-hashes --build-constraints files/locks/build.txt $<
+	touch $@
+
+.PHONY: sanity
+sanity: ## Run ansible-test sanity on the built and installed collection
+	tests/sanity.sh
+
+.PHONY: molecule
+molecule: setup ## Run one scenario: make molecule SCENARIO=default
+	molecule test --scenario-name $(SCENARIO)
+
+.PHONY: locks
+locks: setup ## Renew every lock of files/locks and of the tests
+	files/locks/renew.sh
+
+.PHONY: docs
+docs: ## Write the generated documentation
+	python docs/generate.py
+
+.PHONY: clean
+clean: ## Remove the test hosts, their images, every cache and the tools
+	molecule/test_hosts/clean.sh

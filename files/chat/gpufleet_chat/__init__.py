@@ -1,0 +1,1 @@
+"""The chat application: a core that knows no user interface, and a thin Chainlit adapter."""

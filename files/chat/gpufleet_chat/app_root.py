@@ -1,0 +1,93 @@
+"""The writable directory from which Chainlit serves: rebuilt at each start from our own assets."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from string import Template
+
+from gpufleet_chat.settings import Settings
+
+ASSETS = Path(__file__).parent / "assets"
+# Browser tags per welcome text; Chainlit looks for the exact tag and falls back to chainlit.md.
+WELCOME_TAGS = {
+    "en": ("en", "en-US", "en-GB"),
+    "zh-CN": ("zh", "zh-CN", "zh-TW", "zh-HK", "zh-SG"),
+}
+LOGO_COLORS = {"light": "#111827", "dark": "#f3f4f6"}
+_FOREIGN_LINK = re.compile(r"<link\b[^>]*\bhref=\"https?://[^>]*>\s*")
+
+
+def prepare(settings: Settings) -> Path:
+    """Build the directory and return it; an older one is replaced.
+
+    It holds .chainlit/config.toml, the welcome texts, public/, and build/: Chainlit's own
+    pages without their links to foreign hosts. Chainlit adds .files and its translations.
+    """
+    root = Path(settings.state_directory) / "app_root"
+    if root.exists():
+        shutil.rmtree(root)
+    values = {"title": settings.title, "root_path": settings.root_path}
+    (root / ".chainlit").mkdir(parents=True)
+    _write(root / ".chainlit" / "config.toml", _render(ASSETS / "config.toml", values))
+    for language, tags in WELCOME_TAGS.items():
+        text = _render(ASSETS / "welcome" / f"{language}.md", values)
+        for tag in tags:
+            _write(root / f"chainlit_{tag}.md", text)
+    shutil.copyfile(root / "chainlit_en.md", root / "chainlit.md")
+    _copy_public(root / "public", settings.title)
+    _copy_build(root / "build")
+    return root
+
+
+def without_foreign_links(html: str) -> str:
+    """The page without any link element that names another host."""
+    return _FOREIGN_LINK.sub("", html)
+
+
+def chainlit_pages() -> Path:
+    """Where Chainlit's own pages lie; found without importing it, for it reads its root then."""
+    spec = importlib.util.find_spec("chainlit")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("Chainlit is not installed; use the venv of this release")
+    return Path(spec.origin).parent / "frontend" / "dist"
+
+
+def _copy_public(public: Path, title: str) -> None:
+    public.mkdir()
+    for source in sorted((ASSETS / "public").iterdir()):
+        # Contents only: the sources belong to root and may be read-only.
+        shutil.copyfile(source, public / source.name)
+    shutil.copyfile(ASSETS / "public" / "avatar.svg", public / "favicon.svg")
+    width = str(48 + sum(_room(character) for character in title))
+    for theme, color in LOGO_COLORS.items():
+        values = {"title": title, "color": color, "width": width}
+        _write(public / f"logo_{theme}.svg", _render(ASSETS / "logo.svg", values))
+
+
+def _room(character: str) -> int:
+    """Pixels that a character of the logo takes at most, in any of its fonts."""
+    if ord(character) > 0x2E80 or character in "mwMW@%":
+        return 23
+    return 18 if character.isupper() else 15
+
+
+def _copy_build(build: Path) -> None:
+    pages = chainlit_pages()
+    (build / "assets").mkdir(parents=True)
+    index = (pages / "index.html").read_text(encoding="utf-8")
+    _write(build / "index.html", without_foreign_links(index))
+    for source in sorted((pages / "assets").iterdir()):
+        # Source maps are half the size and of no use to a person.
+        if source.suffix != ".map":
+            shutil.copyfile(source, build / "assets" / source.name)
+
+
+def _render(path: Path, values: dict[str, str]) -> str:
+    return Template(path.read_text(encoding="utf-8")).substitute(values)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

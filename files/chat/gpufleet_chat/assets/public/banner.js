@@ -1,0 +1,41 @@
+// Shows at the top of the page whether the assistant is recovering or back.
+(() => {
+  "use strict";
+  const BACK_SHOWN_MS = 4000;
+  let banner = null;
+  let timer = 0;
+
+  function show(state, text) {
+    if (!banner) {
+      banner = document.createElement("div");
+      banner.id = "service-banner";
+      banner.setAttribute("role", "status");
+      banner.setAttribute("aria-live", "polite");
+      document.body.append(banner);
+    }
+    banner.textContent = text;
+    banner.dataset.state = state;
+  }
+
+  function hide() {
+    banner.dataset.state = "hidden";
+    banner.textContent = "";
+  }
+
+  window.addEventListener("message", (message) => {
+    const data = message.data;
+    // Other windows may post messages too; only the page itself speaks for the service.
+    if (message.origin !== window.location.origin || data?.type !== "service-state") return;
+    const shown = banner?.dataset.state;
+    if (data.state === "down") {
+      window.clearTimeout(timer);
+      show("down", data.text);
+    } else if (shown === "down") {
+      show("up", data.text);
+      timer = window.setTimeout(hide, BACK_SHOWN_MS);
+    }
+  });
+
+  // For screen readers and fonts: the page says which language it is in.
+  document.documentElement.lang = navigator.language;
+})();

@@ -1,0 +1,183 @@
+# mypy: untyped-calls-exclude=chainlit
+"""The Chainlit adapter: its hooks, and the loop that keeps every open page informed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import chainlit as cl
+from chainlit.chat_context import chat_contexts
+from chainlit.server import sio
+from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.user import User
+
+from gpufleet_chat import services
+from gpufleet_chat.chainlit_view import RETRY_ACTION, TurnView
+from gpufleet_chat.conversation import Conversation
+from gpufleet_chat.monitor import State
+from gpufleet_chat.turn import Failure, StopReason, Turn
+
+# A page that lost its connection may come back this soon and find its answer still growing.
+ABANDONED_SECONDS = 60.0
+PRESENCE_SECONDS = 1.0
+
+
+@dataclass
+class Chat:
+    """What we keep of one Chainlit session."""
+
+    conversation: Conversation
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asked: set[str] = field(default_factory=set)
+    turn: Turn | None = None
+    view: TurnView | None = None
+    socket_id: str = ""
+    pushed: State | None = None
+    lost_at: float | None = None
+
+
+_parts = services.current()
+_chats: dict[str, Chat] = {}
+
+
+def _chat(session: WebsocketSession) -> Chat:
+    if session.id not in _chats:
+        _chats[session.id] = Chat(Conversation(_parts.settings.system_prompt))
+    return _chats[session.id]
+
+
+def _session() -> WebsocketSession:
+    session = cl.context.session
+    if not isinstance(session, WebsocketSession):
+        raise TypeError("the chat is served over websockets only")
+    return session
+
+
+@cl.on_chat_start
+async def on_chat_start() -> None:
+    """A page was opened, or a new chat begun: forget what was said."""
+    session = _session()
+    _chats.pop(session.id, None)
+    _chat(session)
+
+
+@cl.on_message
+async def on_message(message: cl.Message | None) -> None:
+    """A question was asked, or an earlier one edited."""
+    # Chainlit passes None for an edit of a message it no longer knows.
+    if message is None:
+        return
+    session = _session()
+    chat = _chat(session)
+    if message.id in chat.asked:
+        # What is being answered comes after the edited question, or is that question.
+        _parts.turns.stop(StopReason.PERSON, session.id)
+    chat.asked.add(message.id)
+    turn = Turn(message.id, message.content)
+    await _run(session, chat, turn, TurnView(_parts.messages, session.language, message.id))
+
+
+@cl.action_callback(RETRY_ACTION)
+async def on_retry(_action: cl.Action) -> None:
+    """The person pressed "try again" below a failed answer."""
+    session = _session()
+    chat = _chat(session)
+    if chat.turn is None or chat.view is None or _parts.turns.session_busy(session.id):
+        return
+    # Begun here, before the task: a second press meets a busy session or no notice.
+    await chat.view.resume()
+    session.current_task = asyncio.create_task(_retry(session, chat, chat.turn, chat.view))
+
+
+@cl.on_chat_end
+async def on_chat_end() -> None:
+    """The connection was lost, for good or for a blip: the loop below tells which."""
+    chat = _chats.get(_session().id)
+    if chat is not None:
+        chat.lost_at = time.monotonic()
+
+
+@cl.set_starters
+async def starters(_user: User | None, language: str | None) -> list[cl.Starter]:
+    """Questions to begin with, in the language of the page."""
+    return [
+        cl.Starter(
+            label=_parts.messages.text(f"starter.{name}.label", language),
+            message=_parts.messages.text(f"starter.{name}.message", language),
+        )
+        for name in ("explain", "write", "ask")
+    ]
+
+
+async def on_stop(sid: str) -> None:
+    """The person pressed stop; Chainlit's own handler adds an untranslated message."""
+    session = WebsocketSession.get(sid)
+    if session is not None:
+        _parts.turns.stop(StopReason.PERSON, session.id)
+
+
+async def _run(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Answer after all earlier questions of this session."""
+    if _parts.turns.draining:
+        await view.fail(Failure.RESTARTING, turn.reference, retry=False)
+        return
+    with _parts.turns.running(session.id, turn):
+        async with chat.lock:
+            chat.turn, chat.view = turn, view
+            # The end of an earlier question's task has told the page that nothing runs.
+            await cl.context.emitter.task_start()
+            if await _parts.answerer.run(turn, chat.conversation, view):
+                chat.turn = None
+
+
+async def _retry(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Run as Chainlit runs a question: the page is told of the end."""
+    try:
+        await _run(session, chat, turn, view)
+    finally:
+        await cl.context.emitter.task_end()
+
+
+async def keep_pages_informed() -> None:
+    """Push the state of the back end to every page, catch up pages that came back, tidy up."""
+    while True:
+        for session in list(ws_sessions_id.values()):
+            await _inform(session)
+        for gone in _chats.keys() - ws_sessions_id.keys():
+            _parts.turns.stop(StopReason.ABANDONED, gone)
+            del _chats[gone]
+        # Chainlit never drops these itself.
+        for gone in chat_contexts.keys() - ws_sessions_id.keys():
+            del chat_contexts[gone]
+        await _parts.monitor.wait_change(PRESENCE_SECONDS)
+
+
+async def _inform(session: WebsocketSession) -> None:
+    chat = _chat(session)
+    state = _parts.monitor.state
+    if chat.socket_id != session.socket_id:
+        came_back = chat.socket_id != ""
+        chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
+        if came_back:
+            await _catch_up(session, chat)
+    if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
+        _parts.turns.stop(StopReason.ABANDONED, session.id)
+    if chat.pushed is not state and state is not State.UNKNOWN:
+        chat.pushed = state
+        key = "banner.recovering" if state is State.DOWN else "banner.back"
+        text = _parts.messages.text(key, session.language)
+        payload = {"type": "service-state", "state": state.value, "text": text}
+        await sio.emit("window_message", payload, to=session.socket_id)
+
+
+async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
+    if chat.view is not None:
+        await chat.view.resync(session)
+    if _parts.turns.session_busy(session.id):
+        await sio.emit("task_start", {}, to=session.socket_id)
+
+
+sio.on("stop", on_stop)
+_parts.background.append(keep_pages_informed)

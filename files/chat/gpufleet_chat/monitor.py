@@ -1,0 +1,91 @@
+"""One watch over the back end, shared by all sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+from gpufleet_chat.logs import event
+from gpufleet_chat.settings import MonitorSettings
+
+log = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """What is known of the back end; UNKNOWN lasts until the first check."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+
+
+class Monitor:
+    """Checks at an interval; some failures in a row are down, one success is up.
+
+    check answers whether the back end is ready; it must not raise.
+    """
+
+    def __init__(self, settings: MonitorSettings, check: Callable[[], Awaitable[bool]]) -> None:
+        self._settings = settings
+        self._check = check
+        self._failures = 0
+        self._up = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.state = State.UNKNOWN
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            await self.check_now()
+            await asyncio.sleep(self._settings.interval_seconds)
+
+    async def check_now(self) -> bool:
+        """Check once out of turn; the answer counts like any other."""
+        ready = await self._check()
+        if ready:
+            self._failures = 0
+            self._enter(State.UP)
+        else:
+            self._failures += 1
+            # Before the first success there is no blip to ride out.
+            if self.state is State.UNKNOWN or self._failures >= self._settings.failures:
+                self._enter(State.DOWN)
+        return ready
+
+    async def wait_up(self, seconds: float) -> bool:
+        """Wait until the back end is up, for so long at most; answers whether it is."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._up.wait()
+        except TimeoutError:
+            return self._up.is_set()
+        return True
+
+    async def wait_change(self, seconds: float) -> None:
+        """Return at the next change of state, or after so many seconds."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return
+
+    def report_down(self) -> None:
+        """Enter the state DOWN now: the caller has seen more than one failed check."""
+        self._failures = max(self._failures, self._settings.failures)
+        self._enter(State.DOWN)
+
+    def _enter(self, state: State) -> None:
+        if state is self.state:
+            return
+        log.info(event("backend_state", before=self.state.value, now=state.value))
+        self.state = state
+        if state is State.UP:
+            self._up.set()
+        else:
+            self._up.clear()
+        # A fresh event for the next change; those who waited hold the old one.
+        self._changed.set()
+        self._changed = asyncio.Event()

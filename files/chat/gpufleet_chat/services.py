@@ -1,0 +1,56 @@
+"""What all sessions of the process share, put together once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from gpufleet_chat.messages import Messages
+from gpufleet_chat.monitor import Monitor
+from gpufleet_chat.settings import Secrets, Settings
+from gpufleet_chat.turn import Answerer
+from gpufleet_chat.turns import Turns
+from gpufleet_chat.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Services:
+    """The shared parts; background holds the loops that an adapter adds to the server's own."""
+
+    settings: Settings
+    messages: Messages
+    upstream: Upstream
+    monitor: Monitor
+    answerer: Answerer
+    turns: Turns
+    background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
+
+
+def build(settings: Settings, secrets: Secrets) -> Services:
+    """Put the shared parts together; nothing runs yet."""
+    upstream = Upstream(settings, secrets)
+    monitor = Monitor(settings.monitor, upstream.healthy)
+    return Services(
+        settings=settings,
+        messages=Messages(),
+        upstream=upstream,
+        monitor=monitor,
+        answerer=Answerer(settings, upstream, monitor),
+        turns=Turns(),
+    )
+
+
+_current: Services | None = None
+
+
+def install(services: Services) -> None:
+    """Make the shared parts known to the adapter, which its framework loads as a file."""
+    global _current
+    _current = services
+
+
+def current() -> Services:
+    """The shared parts; raises RuntimeError before install."""
+    if _current is None:
+        raise RuntimeError("the server installs its services before it loads the adapter")
+    return _current

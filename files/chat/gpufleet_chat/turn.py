@@ -1,0 +1,243 @@
+"""One question and its answer, through every fault of the back end in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.logs import event
+from gpufleet_chat.monitor import Monitor, State
+from gpufleet_chat.settings import Settings
+from gpufleet_chat.upstream import (
+    Busy,
+    Cut,
+    Delta,
+    Refused,
+    TooLong,
+    Unavailable,
+    Upstream,
+    UpstreamError,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Waiting(Enum):
+    """Why a person waits; the values are keys of the message texts."""
+
+    RECOVERING = "waiting.recovering"
+    BUSY = "waiting.busy"
+    INTERRUPTED = "waiting.interrupted"
+
+
+class Failure(Enum):
+    """Why a question stays without a whole answer; the values are keys of the message texts."""
+
+    UNAVAILABLE = "failed.unavailable"
+    CUT = "failed.cut"
+    TOO_LONG = "failed.too_long"
+    REFUSED = "failed.refused"
+    INTERNAL = "failed.internal"
+    RESTARTING = "failed.restarting"
+
+
+RETRYABLE = frozenset({Failure.UNAVAILABLE, Failure.CUT, Failure.INTERNAL})
+
+
+class StopReason(Enum):
+    """Who ended a turn before its end."""
+
+    PERSON = "person"
+    ABANDONED = "abandoned"
+    RESTART = "restart"
+
+
+class Display(Protocol):
+    """What a user interface must be able to show of a turn."""
+
+    async def show(self, delta: Delta) -> None:
+        """Add a piece to the answer, or to the thinking before it."""
+
+    async def restart(self) -> None:
+        """Clear the answer: it begins again."""
+
+    async def wait(self, waiting: Waiting) -> None:
+        """Say why nothing comes; said again it changes nothing."""
+
+    async def resume(self) -> None:
+        """Take back what wait said."""
+
+    async def finish(self) -> None:
+        """Close the answer as it stands."""
+
+    async def stopped(self) -> None:
+        """Close the answer where a person stopped it."""
+
+    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
+        """Close the answer and say in plain words what happened, with an offer to try again."""
+
+
+@dataclass
+class Turn:
+    """A question and how far its answer has come; run again it goes on where it was."""
+
+    question_id: str
+    question: str
+    answer: str = ""
+    tokens: int = 0
+    stop_reason: StopReason = StopReason.PERSON
+    continuable: bool = True
+    reference: str = field(default_factory=lambda: secrets.token_hex(4))
+
+
+class TurnFailed(Exception):
+    """The turn ended without a whole answer, for a reason a person can be told."""
+
+    def __init__(self, failure: Failure, cause: UpstreamError) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.failure = failure
+
+
+class Answerer:
+    """Runs turns: streams, repeats, waits for recovery and continues what was cut."""
+
+    def __init__(self, settings: Settings, upstream: Upstream, monitor: Monitor) -> None:
+        self._settings = settings
+        self._upstream = upstream
+        self._monitor = monitor
+
+    async def run(self, turn: Turn, conversation: Conversation, display: Display) -> bool:
+        """Answer the question on the display; True when the answer is whole.
+
+        Never raises but asyncio.CancelledError, after the display has been closed.
+        """
+        started = time.monotonic()
+        conversation.begin(turn.question_id)
+        outcome = "answered"
+        failure: Failure | None = None
+        try:
+            if turn.answer and not turn.continuable:
+                turn.answer, turn.tokens = "", 0
+                await display.restart()
+            await self._answer(turn, conversation, display)
+            await display.finish()
+        except asyncio.CancelledError:
+            outcome = f"stopped_by_{turn.stop_reason.value}"
+            await self._close_stopped(turn, display)
+            raise
+        except TurnFailed as error:
+            outcome, failure = "failed", error.failure
+            log.warning(event("turn_fault", ref=turn.reference, cause=str(error)))
+        except Exception:
+            # Whatever breaks, a person reads a sentence with a reference and the log the rest.
+            outcome, failure = "failed", Failure.INTERNAL
+            log.exception(event("turn_error", ref=turn.reference))
+        finally:
+            conversation.add(Exchange(turn.question_id, turn.question, turn.answer))
+            log.info(
+                event(
+                    "turn",
+                    ref=turn.reference,
+                    outcome=outcome,
+                    failure=failure.name.lower() if failure else "none",
+                    tokens=turn.tokens,
+                    seconds=time.monotonic() - started,
+                )
+            )
+        if failure is not None:
+            await display.fail(failure, turn.reference, failure in RETRYABLE)
+        return failure is None
+
+    async def _close_stopped(self, turn: Turn, display: Display) -> None:
+        if turn.stop_reason is StopReason.PERSON:
+            await display.stopped()
+        elif turn.stop_reason is StopReason.RESTART:
+            await display.fail(Failure.RESTARTING, turn.reference, retry=False)
+        else:
+            await display.fail(Failure.CUT, turn.reference, retry=True)
+
+    async def _answer(self, turn: Turn, conversation: Conversation, display: Display) -> None:
+        retry = self._settings.retry
+        deadline = time.monotonic() + self._settings.recovery_wait_seconds
+        attempt = 0
+        while True:
+            if self._monitor.state is State.DOWN:
+                await display.wait(Waiting.INTERRUPTED if turn.answer else Waiting.RECOVERING)
+                if not await self._monitor.wait_up(deadline - time.monotonic()):
+                    raise TurnFailed(_given_up(turn), Unavailable("no recovery in time"))
+                attempt = 0
+            try:
+                await self._stream(turn, conversation, display)
+            except TooLong as error:
+                if turn.answer or not conversation.forget_oldest():
+                    raise TurnFailed(Failure.TOO_LONG, error) from error
+                log.info(event("history_shortened", ref=turn.reference, left=len(conversation)))
+            except Refused as error:
+                if not turn.answer:
+                    raise TurnFailed(Failure.REFUSED, error) from error
+                # Not every chat template can continue an answer.
+                turn.continuable = False
+                raise TurnFailed(Failure.CUT, error) from error
+            except (Unavailable, Cut) as error:
+                log.info(
+                    event("upstream_fault", ref=turn.reference, attempt=attempt, cause=str(error))
+                )
+                attempt += 1
+                delay = min(
+                    retry.first_delay_seconds * 2 ** min(attempt - 1, 30), retry.max_delay_seconds
+                )
+                if isinstance(error, Busy):
+                    attempt, delay = 0, error.retry_after_seconds
+                await self._before_repeat(error, attempt, turn, display)
+                if time.monotonic() + delay > deadline:
+                    raise TurnFailed(_given_up(turn), error) from error
+                # A recovery ends the pause early; a change to down is met at the top.
+                await self._monitor.wait_change(delay)
+            else:
+                return
+
+    async def _before_repeat(
+        self, error: UpstreamError, attempt: int, turn: Turn, display: Display
+    ) -> None:
+        """Tell the person, and tell a back end that is gone from one that only stumbles."""
+        exhausted = attempt >= self._settings.retry.attempts
+        if isinstance(error, Busy) or exhausted:
+            # A gateway without any instance answers 503 too: only its health tells them apart.
+            if not await self._monitor.check_now():
+                self._monitor.report_down()
+                return
+            if exhausted:
+                raise TurnFailed(_given_up(turn), error) from error
+        if turn.answer:
+            await display.wait(Waiting.INTERRUPTED)
+        elif isinstance(error, Busy):
+            await display.wait(Waiting.BUSY)
+        elif attempt > 1:
+            await display.wait(Waiting.RECOVERING)
+
+    async def _stream(self, turn: Turn, conversation: Conversation, display: Display) -> None:
+        stream = self._upstream.stream(
+            conversation.messages(turn.question), turn.answer, turn.tokens
+        )
+        resumed = False
+        async with aclosing(stream) as deltas:
+            async for delta in deltas:
+                if not resumed:
+                    await display.resume()
+                    resumed = True
+                turn.tokens += 1
+                if not delta.reasoning:
+                    turn.answer += delta.text
+                await display.show(delta)
+        await display.resume()
+
+
+def _given_up(turn: Turn) -> Failure:
+    return Failure.CUT if turn.answer else Failure.UNAVAILABLE

@@ -1,0 +1,257 @@
+"""The client of the OpenAI-compatible API: streamed answers, or a typed reason for none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import httpx
+
+from gpufleet_chat.settings import Secrets, Settings
+
+CONNECT_SECONDS = 5.0
+BUSY_SECONDS = 2.0
+BUSY_MAX_SECONDS = 15.0
+
+
+class ChatMessage(TypedDict):
+    """One message of a conversation as the API takes it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of an answer; reasoning marks what a model thinks before it answers."""
+
+    text: str
+    reasoning: bool = False
+
+
+class UpstreamError(Exception):
+    """No whole answer came; the message is for the log and holds no conversation text."""
+
+
+class Unavailable(UpstreamError):
+    """Nothing was answered, so the request may be sent again."""
+
+
+class Busy(Unavailable):
+    """The back end refused for load; it may be asked again after so many seconds."""
+
+    def __init__(self, detail: str, retry_after_seconds: float) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Cut(UpstreamError):
+    """The answer began and broke off."""
+
+
+class TooLong(UpstreamError):
+    """The conversation does not fit into the model's context."""
+
+
+class Refused(UpstreamError):
+    """The request is wrong in itself; sending it again cannot help."""
+
+
+class Upstream:
+    """Talks to {upstream_url}/chat/completions, /models and /health over one connection pool."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._model = settings.model
+        verify: ssl.SSLContext | bool = True
+        if settings.upstream_ca_path is not None:
+            verify = ssl.create_default_context(cafile=settings.upstream_ca_path)
+        headers = {"Authorization": f"Bearer {secrets.api_key}"} if secrets.api_key else {}
+        self._client = httpx.AsyncClient(
+            base_url=settings.upstream_url.rstrip("/") + "/",
+            headers=headers,
+            verify=verify,
+            transport=transport,
+            # Silence is timed per event below: keep-alive comments would reset a read timeout.
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            # The gateway is a fixed address; a proxy variable of the host must not divert it.
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def healthy(self) -> bool:
+        """Whether at least one instance behind the gateway is ready."""
+        seconds = self._settings.monitor.timeout_seconds
+        try:
+            response = await self._client.get("health", timeout=seconds)
+        except httpx.HTTPError:
+            return False
+        return response.status_code == 200
+
+    async def stream(
+        self, messages: Sequence[ChatMessage], partial: str = "", tokens_used: int = 0
+    ) -> AsyncGenerator[Delta, None]:
+        """The answer to messages, piece by piece; partial is an answer to be continued.
+
+        Raises Unavailable or Busy before the first piece, Cut after it, TooLong or Refused.
+        """
+        silence = self._settings.request_timeout_seconds
+        begun = False
+        finished = False
+        overlap = partial[len(partial.rstrip()) :]
+        try:
+            async with asyncio.timeout(silence) as limit:
+                body = await self._body(messages, partial, tokens_used)
+                async with self._client.stream("POST", "chat/completions", json=body) as response:
+                    if response.status_code != 200:
+                        raise await self._failure(response)
+                    async with aclosing(_events(response)) as events:
+                        async for item in events:
+                            if isinstance(item, str):
+                                break
+                            delta = _delta(item)
+                            finished = finished or _finish_reason(item) is not None
+                            if delta is None:
+                                continue
+                            limit.reschedule(None)
+                            begun = True
+                            if partial:
+                                delta, overlap = _join(delta, overlap)
+                            if delta.text:
+                                yield delta
+                            limit.reschedule(asyncio.get_running_loop().time() + silence)
+                        else:
+                            # The stream ended without its end mark.
+                            if not finished:
+                                raise Cut("the stream ended early")
+        except TimeoutError:
+            self._forget_model()
+            detail = f"no byte for {silence:g} s"
+            raise (Cut(detail) if begun else Unavailable(detail)) from None
+        except (httpx.HTTPError, Cut) as error:
+            self._forget_model()
+            detail = f"{type(error).__name__}: {error}"
+            raise (Cut(detail) if begun else Unavailable(detail)) from error
+
+    async def _body(
+        self, messages: Sequence[ChatMessage], partial: str, tokens_used: int
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": await self._model_name(),
+            "messages": list(messages),
+            "stream": True,
+            "max_tokens": max(1, self._settings.max_tokens - tokens_used),
+        }
+        if self._settings.temperature is not None:
+            body["temperature"] = self._settings.temperature
+        if partial:
+            # A trailing space would be tokenised alone and derail the model.
+            body["messages"] = [*messages, {"role": "assistant", "content": partial.rstrip()}]
+            body["continue_final_message"] = True
+            body["add_generation_prompt"] = False
+        return body
+
+    async def _model_name(self) -> str:
+        if self._model is None:
+            response = await self._client.get("models")
+            if response.status_code != 200:
+                raise await self._failure(response)
+            models = response.json().get("data") or []
+            if not models:
+                raise Unavailable("the back end lists no model")
+            self._model = str(models[0]["id"])
+        return self._model
+
+    def _forget_model(self) -> None:
+        """Ask for the model's name again: after a fault another release may serve another one."""
+        self._model = self._settings.model
+
+    async def _failure(self, response: httpx.Response) -> UpstreamError:
+        status = response.status_code
+        self._forget_model()
+        retry_after = response.headers.get("retry-after")
+        if status == 429 or (status == 503 and retry_after):
+            return Busy(f"status {status}", _seconds(retry_after))
+        if status >= 500:
+            return Unavailable(f"status {status}")
+        message = _error_message(await response.aread())
+        if status == 400 and "context length" in message:
+            return TooLong(f"status {status}")
+        return Refused(f"status {status}")
+
+
+async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | str, None]:
+    """The decoded data of each server-sent event; "[DONE]" comes as a text."""
+    async for line in response.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line[5:].strip()
+        if data == "[DONE]":
+            yield data
+            return
+        try:
+            item = json.loads(data)
+        except ValueError:
+            raise Cut("an event is not JSON") from None
+        if not isinstance(item, dict) or "error" in item:
+            raise Cut("an error came inside the stream")
+        yield item
+
+
+def _choice(item: dict[str, Any]) -> dict[str, Any]:
+    choices = item.get("choices") or [{}]
+    choice = choices[0]
+    return choice if isinstance(choice, dict) else {}
+
+
+def _finish_reason(item: dict[str, Any]) -> str | None:
+    reason = _choice(item).get("finish_reason")
+    return None if reason is None else str(reason)
+
+
+def _delta(item: dict[str, Any]) -> Delta | None:
+    delta = _choice(item).get("delta") or {}
+    if delta.get("content"):
+        return Delta(str(delta["content"]))
+    # The older name of the field is still in use.
+    reasoning = delta.get("reasoning") or delta.get("reasoning_content")
+    return Delta(str(reasoning), reasoning=True) if reasoning else None
+
+
+def _join(delta: Delta, overlap: str) -> tuple[Delta, str]:
+    """Drop the white space that the continued text already ends with.
+
+    What continues an answer is answer, whatever a parser for reasoning takes it for.
+    """
+    text = delta.text
+    while overlap and text and text[0] == overlap[0]:
+        text, overlap = text[1:], overlap[1:]
+    return Delta(text), "" if text else overlap
+
+
+def _seconds(retry_after: str | None) -> float:
+    try:
+        return min(max(float(retry_after or BUSY_SECONDS), 0.1), BUSY_MAX_SECONDS)
+    except ValueError:
+        return BUSY_SECONDS
+
+
+def _error_message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""

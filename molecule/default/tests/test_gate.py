@@ -1,0 +1,64 @@
+"""Releases whose model gives the wrong answer: refused on the first, switched back on the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import yaml
+from host import Host
+from openai_api import answers
+
+UNIT = "vllm@smollm2.service"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def roll_out(expect: str) -> subprocess.CompletedProcess[str]:
+    """Run stage and rollout with a canary whose answer must contain `expect`."""
+    inventory = Path(os.environ["TEST_INVENTORY"])
+    settings = yaml.safe_load((inventory / "group_vars" / "all" / "main.yml").read_text())
+    instances = settings["vllm_instances"]
+    instances[0]["canary"]["expect"] = expect
+    variables = json.dumps({"vllm_instances": instances})
+    playbook = str(ROOT / "playbooks" / "rollout.yml")
+    return subprocess.run(
+        ["ansible-playbook", "--inventory", str(inventory), "--extra-vars", variables, playbook],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        # Molecule asks for colours, whose codes stand between the words.
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+    )
+
+
+def current(host: Host) -> str:
+    return host.run("readlink /opt/gpufleet/vllm/current", check=False)
+
+
+def test_first_release_with_a_wrong_answer(host: Host) -> None:
+    host.run(f"systemctl stop {UNIT} && rm /opt/gpufleet/vllm/current")
+    host.run("rm -f /opt/gpufleet/vllm/previous")
+    run = roll_out("Berlin")
+    assert run.returncode != 0
+    assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
+    assert "Berlin" in run.stdout
+    assert host.show(UNIT, "ActiveState")["ActiveState"] == "failed"
+
+
+def test_good_release_after_it(host: Host, url: str, model: str) -> None:
+    run = roll_out("Paris")
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert answers(url, model)
+
+
+def test_bad_release_is_switched_back(host: Host, url: str, model: str) -> None:
+    good = current(host)
+    run = roll_out("Madrid")
+    assert run.returncode != 0
+    assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
+    assert current(host) == good
+    assert host.show(UNIT, "ActiveState")["ActiveState"] == "active"
+    assert answers(url, model)

@@ -1,0 +1,166 @@
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From `vllm_instances` to the files that vLLM and its guard read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+# Where the guard tells the gateway how its instance is: this far above the instance's own port.
+HEALTH_PORT_OFFSET = 1000
+
+
+def _options(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's own configuration of one instance: long option names without dashes in front."""
+    ours: dict[str, Any] = {
+        "model": "{}/{}/{}".format(settings["model_root"], instance["model"], instance["revision"]),
+        "served-model-name": instance["served_model_name"],
+        "host": instance.get("host", settings["listen_address"]),
+        "port": instance["port"],
+        "shutdown-timeout": settings["shutdown_timeout_seconds"],
+    }
+    if len(instance.get("gpus", [])) > 1:
+        ours["tensor-parallel-size"] = len(instance["gpus"])
+    given = {**settings["options"], **instance.get("options", {})}
+    named = {name.replace("_", "-"): value for name, value in given.items()}
+    taken = sorted({"model", "served-model-name", "host", "port", "api-key"} & set(named))
+    if taken:
+        raise AnsibleFilterError(
+            f"vllm_instances, {instance['name']}: {', '.join(taken)} must not stand in options. "
+            "Use the instance's own keys, and vllm_api_key for the key."
+        )
+    return {**ours, **named}
+
+
+def _environment(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+    """Environment of vLLM: caches that outlive a restart, no traffic to hubs or statistics."""
+    cache = f"/var/cache/gpufleet/{instance['name']}"
+    ours = {
+        "HOME": cache,
+        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
+        "FLASHINFER_WORKSPACE_BASE": f"{cache}/flashinfer",
+        "HF_HOME": f"{cache}/huggingface",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(settings["gate_deadline_seconds"]),
+        # Longer than nginx keeps idle connections, else nginx reuses one that vLLM has closed.
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "90",
+    }
+    if instance.get("gpus"):
+        ours["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in instance["gpus"])
+    if settings["variant"] == "cpu":
+        # Relative to the release, in which the guard starts vLLM.
+        ours["PYTHONPATH"] = "metadata"
+    given = {**settings["environment"], **instance.get("environment", {})}
+    return {**ours, **{name: str(value) for name, value in given.items()}}
+
+
+def _guard(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the guard, as files/guard/guard_settings.py reads them."""
+    canary = instance.get("canary")
+    return {
+        "name": instance["name"],
+        "host": instance.get("host", settings["listen_address"]),
+        "port": instance["port"],
+        "health_port": health_port(instance),
+        "served_model_name": instance["served_model_name"],
+        "environment": _environment(instance, settings),
+        "gate": {
+            "level": "canary" if canary else settings["gate_level"],
+            "deadline_seconds": settings["gate_deadline_seconds"],
+        },
+        "canary": {"max_tokens": 32, **canary} if canary else None,
+        "watch": {
+            "interval_seconds": settings["watch_interval_seconds"],
+            "probe_timeout_seconds": settings["watch_probe_timeout_seconds"],
+            "failures": settings["watch_failures"],
+        },
+        "shutdown_timeout_seconds": settings["shutdown_timeout_seconds"],
+    }
+
+
+def health_port(instance: dict[str, Any]) -> int:
+    """Port on which the guard of `instance` answers the gateway's question for its health."""
+    return int(instance.get("health_port", instance["port"] + HEALTH_PORT_OFFSET))
+
+
+def vllm_instance_files(
+    instances: list[dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, str]:
+    """Return the text of `instances/NAME.yaml` and `instances/NAME.json` for every instance.
+
+    Raises AnsibleFilterError when an option would fight with one that the role sets.
+    """
+    files: dict[str, str] = {}
+    for instance in instances:
+        path = f"instances/{instance['name']}"
+        plain = json.loads(json.dumps(_options(instance, settings)))
+        files[f"{path}.yaml"] = yaml.safe_dump(plain, sort_keys=True)
+        files[f"{path}.json"] = json.dumps(_guard(instance, settings), indent=2, sort_keys=True)
+    return files
+
+
+def vllm_instance_inputs(digests: dict[str, str], name: str) -> dict[str, str]:
+    """Those of a release's `digests` that the instance `name` runs from."""
+    own = ("guard/", "metadata/", f"instances/{name}.")
+    return {
+        path: digest for path, digest in digests.items() if path == "venv" or path.startswith(own)
+    }
+
+
+def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any]) -> str:
+    """Address at which `seen_from` reaches `host`; both are names of the inventory."""
+    if host == seen_from:
+        return "127.0.0.1"
+    return str(hostvars[host].get("ansible_host", host))
+
+
+def vllm_upstreams(
+    hosts: list[str], hostvars: Mapping[str, Any], gateway: str
+) -> list[dict[str, Any]]:
+    """Upstreams of `gateway`, one for every instance of `hosts`: name, address and both ports."""
+    return [
+        {
+            "name": f"{host}-{instance['name']}",
+            "address": address_of(host, gateway, hostvars),
+            "port": instance["port"],
+            "health_port": health_port(instance),
+        }
+        for host in hosts
+        for instance in hostvars[host]["vllm_instances"]
+    ]
+
+
+def chat_upstreams(
+    hosts: list[str], hostvars: Mapping[str, Any], gateway: str, port: int
+) -> list[dict[str, Any]]:
+    """Upstreams of `gateway`, one for the chat app of every host: name, address and port."""
+    return [
+        {
+            "name": host,
+            "address": address_of(host, gateway, hostvars),
+            "port": hostvars[host].get("chainlit_port", port),
+        }
+        for host in hosts
+    ]
+
+
+class FilterModule:
+    """Filters of the role `vllm` and of the gateway play."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {
+            "vllm_instance_files": vllm_instance_files,
+            "vllm_instance_inputs": vllm_instance_inputs,
+            "vllm_upstreams": vllm_upstreams,
+            "chat_upstreams": chat_upstreams,
+        }

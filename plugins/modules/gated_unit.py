@@ -1,0 +1,262 @@
+#!/usr/bin/python
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gated_unit
+short_description: Bring a systemd unit to its release and wait for its gate
+version_added: 0.1.0
+author: The gpufleet maintainers (@gpufleet)
+description:
+  - Enables the unit, and restarts it only when it must. It must when it is not active, when what
+    it runs from differs from what its release holds, or when one of O(files) changed after it
+    started.
+  - What it runs from is read from the working directory of its main process, so a run that was
+    interrupted between switch and restart is put right by the next one.
+  - Waits for the gate (C(ExecStartPost=)) and tells how far it is. C(systemd) reports a unit as
+    active only when the gate has passed.
+  - When the gate fails, or the process ends before, the unit is stopped, and the module fails with
+    the last lines of its journal. The unit's own restarts are for crashes, not for bad releases.
+  - Never uses up the unit's start limit, which planned restarts share with crashes.
+attributes:
+  check_mode:
+    description: Says whether the unit would be restarted and why, also where no unit exists yet.
+    support: full
+  diff_mode:
+    description: Not needed; RV(reason) tells.
+    support: none
+  action:
+    description: Waits on the control node, so that progress is seen.
+    support: full
+options:
+  name:
+    description: The unit, such as C(vllm@qwen3.service).
+    type: str
+    required: true
+  inputs:
+    description:
+      - What the unit is to run from, as a dictionary from path in the release to SHA-256, in the
+        form that the module M(gpufleet.llm.release) returns as C(digests).
+    type: dict
+    default: {}
+  files:
+    description: Other files whose change asks for a restart, such as the unit file and credentials.
+    type: list
+    elements: path
+    default: []
+  changed_files:
+    description: Says that O(files) changed in this run. Check mode needs to be told.
+    type: bool
+    default: false
+  enabled:
+    description: Whether the unit starts with the host.
+    type: bool
+    default: true
+  deadline:
+    description: Seconds until the gate must have let the unit through.
+    type: int
+    default: 900
+  step:
+    description: What this call does; the action plugin sets it.
+    type: str
+    choices: [begin, look, stop]
+    default: begin
+"""
+
+EXAMPLES = r"""
+- name: Bring the instance to the new release
+  gpufleet.llm.gated_unit:
+    name: vllm@qwen3.service
+    inputs: "{{ vllm_release.digests }}"
+    files: [/etc/systemd/system/vllm@.service]
+    deadline: 900
+"""
+
+RETURN = r"""
+enabled:
+  description: Whether the unit was, or would be, enabled by this run.
+  type: bool
+  returned: always
+reason:
+  description: Why the unit was, or would be, restarted. Empty when it was left alone.
+  type: str
+  returned: always
+  sample: instances/qwen3.yaml differs from the running release
+state:
+  description: C(ActiveState) and C(SubState) of the unit.
+  type: str
+  returned: always
+  sample: active (running)
+seconds:
+  description: How long the unit took to pass its gate.
+  type: float
+  returned: when restarted
+journal:
+  description: The last lines that the unit wrote.
+  type: list
+  elements: str
+  returned: on failure
+"""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "MainPID",
+    "NRestarts",
+    "ExecMainStartTimestamp",
+    "UnitFileState",
+    "NeedDaemonReload",
+)
+
+
+def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run systemctl; the caller looks at what came of it."""
+    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+
+
+def show(unit: str) -> dict[str, str]:
+    """Properties of the unit by name; empty values where systemd knows none."""
+    shown = systemctl("show", "--timestamp=unix", "--property=" + ",".join(PROPERTIES), unit)
+    pairs = (line.partition("=") for line in shown.stdout.splitlines())
+    found = {name: value for name, _equals, value in pairs}
+    return {name: found.get(name, "") for name in PROPERTIES}
+
+
+def state_of(shown: dict[str, str]) -> str:
+    """State for people, such as `activating (start-post)`."""
+    return "{} ({})".format(shown["ActiveState"] or "unknown", shown["SubState"] or "unknown")
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content or of a link's target; empty when there is neither."""
+    try:
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+    except OSError:
+        return ""
+    return hashlib.sha256(content).hexdigest()
+
+
+def restart_reason(shown: dict[str, str], inputs: dict[str, str], files: list[str]) -> str:
+    """Why the unit must be restarted, or an empty string."""
+    if shown["ActiveState"] != "active":
+        return f"it is {state_of(shown)}"
+    running = Path("/proc", shown["MainPID"], "cwd")
+    for path, digest in sorted(inputs.items()):
+        if digest_of(running / path) != digest:
+            return f"{path} differs from the running release"
+    started = float(shown["ExecMainStartTimestamp"].lstrip("@") or 0)
+    for name in files:
+        # Whole seconds are all that systemd tells: a file of the same second counts as older.
+        if Path(name).exists() and int(Path(name).stat().st_mtime) > started:
+            return f"{name} changed after it started"
+    return ""
+
+
+def journal_of(unit: str, lines: int) -> list[str]:
+    """The last lines of the unit, without dates."""
+    shown = subprocess.run(
+        ["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return shown.stdout.splitlines()
+
+
+def begin(module: AnsibleModule) -> dict[str, Any]:
+    """Enable the unit and restart it if it must be, without waiting for it."""
+    unit, check = module.params["name"], module.check_mode
+    shown = show(unit)
+    if not check and (shown["NeedDaemonReload"] == "yes" or shown["LoadState"] == "not-found"):
+        systemctl("daemon-reload")
+        shown = show(unit)
+    reason = restart_reason(shown, module.params["inputs"], module.params["files"])
+    if not reason and check and module.params["changed_files"]:
+        reason = "its unit file or credentials change"
+    to_enable = module.params["enabled"] and shown["UnitFileState"] != "enabled"
+    result = {
+        "changed": bool(reason) or to_enable,
+        "enabled": to_enable,
+        "reason": reason,
+        "state": state_of(shown),
+    }
+    if check:
+        return result
+    if shown["LoadState"] != "loaded":
+        module.fail_json(
+            msg=f"{unit} cannot be started: systemd has it as '{shown['LoadState']}'. "
+            f"Look at 'systemctl status {unit}' on the host."
+        )
+    if to_enable:
+        ask(module, "enable", unit)
+    if reason:
+        # Planned starts and crashes share one start limit (systemd.unit(5), StartLimitBurst=).
+        systemctl("reset-failed", unit)
+        started = shown["ActiveState"] not in ("inactive", "failed")
+        ask(module, "--no-block", "restart" if started else "start", unit)
+    return result
+
+
+def ask(module: AnsibleModule, *arguments: str) -> None:
+    """Run systemctl; the module fails with its words when it refuses."""
+    asked = systemctl(*arguments)
+    if asked.returncode != 0:
+        module.fail_json(msg=f"systemctl {' '.join(arguments)}: {asked.stderr.strip()}")
+
+
+def look(unit: str) -> dict[str, Any]:
+    """How far the unit is: `ready`, `waiting` or `failed`, and the journal's last lines."""
+    shown = show(unit)
+    restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
+    if shown["ActiveState"] == "active":
+        verdict = "ready"
+    elif restarted or shown["ActiveState"] in ("failed", "inactive"):
+        verdict = "failed"
+    else:
+        verdict = "waiting"
+    lines = journal_of(unit, 30 if verdict == "failed" else 1)
+    return {
+        "changed": False,
+        "verdict": verdict,
+        "state": state_of(shown),
+        "result": shown["Result"],
+        "journal": lines,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "inputs": {"type": "dict", "default": {}},
+            "files": {"type": "list", "elements": "path", "default": []},
+            "changed_files": {"type": "bool", "default": False},
+            "enabled": {"type": "bool", "default": True},
+            "deadline": {"type": "int", "default": 900},
+            "step": {"type": "str", "choices": ["begin", "look", "stop"], "default": "begin"},
+        },
+        supports_check_mode=True,
+    )
+    unit = module.params["name"]
+    if module.params["step"] == "begin":
+        module.exit_json(**begin(module))
+    if module.params["step"] == "look":
+        module.exit_json(**look(unit))
+    systemctl("stop", unit)
+    module.exit_json(changed=True, state=state_of(show(unit)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+#!/usr/bin/python
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: locked_venv
+short_description: Build one immutable virtual environment from a hash-locked requirements file
+version_added: 0.1.0
+author: The gpufleet maintainers (@gpufleet)
+description:
+  - Builds a virtual environment whose directory is named by the hash of its lock and of the
+    interpreter's version. Same lock, same name, nothing to do.
+  - It is built beside its final place and moved there when complete, so a half-built environment
+    is never used. What an interrupted run left behind is removed by the next one.
+attributes:
+  check_mode:
+    description: Says whether the environment would be built, and changes nothing.
+    support: full
+  diff_mode:
+    description: Shows the path of the environment that would be built.
+    support: full
+options:
+  directory:
+    description: Directory on the host that holds the environments.
+    type: path
+    required: true
+  requirements:
+    description: Text of the requirements file, every line pinned and hashed.
+    type: str
+    required: true
+  build_constraints:
+    description: Text of a hash-locked file with what source-only packages are built with.
+    type: str
+    default: ""
+  python_versions:
+    description:
+      - Versions of Python that the lock was made for, the preferred one first.
+      - An absolute path names an interpreter instead.
+    type: list
+    elements: str
+    required: true
+  uv:
+    description: Path of C(uv) on the host. Without it, C(venv) and C(pip) of the interpreter build.
+    type: path
+  index_url:
+    description: Package index, in place of the builder's default.
+    type: str
+    default: ""
+  extra_index_urls:
+    description: Further package indexes.
+    type: list
+    elements: str
+    default: []
+  find_links:
+    description: Directories on the host, or URLs, that hold wheels.
+    type: list
+    elements: str
+    default: []
+  ca_bundle:
+    description: File of certificate authorities on the host, for indexes behind a company's own.
+    type: path
+  proxy:
+    description: Proxy for the index, such as C(http://proxy.example:3128).
+    type: str
+    default: ""
+  cache:
+    description: Cache directory of C(uv).
+    type: path
+    default: /var/cache/gpufleet/uv
+notes:
+  - Addresses of indexes and proxies may hold passwords; they reach the builder through its
+    environment, never through its arguments.
+"""
+
+EXAMPLES = r"""
+- name: Build the environment of the chat app
+  gpufleet.llm.locked_venv:
+    directory: /opt/gpufleet/venvs
+    requirements: "{{ lookup('ansible.builtin.file', 'files/locks/chat.txt') }}"
+    python_versions: ["3.12", "3.11"]
+    uv: /opt/gpufleet/uv/bin/uv
+  register: chat_venv
+"""
+
+RETURN = r"""
+path:
+  description: The environment's directory.
+  type: str
+  returned: always
+  sample: /opt/gpufleet/venvs/4f0c2a9be17d3c55
+python:
+  description: The interpreter that it was, or would be, built with.
+  type: str
+  returned: always
+  sample: /usr/bin/python3.11
+seconds:
+  description: How long the build took.
+  type: float
+  returned: when built
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+# Part of the name: raise it when the way of building changes what is in the directory.
+LAYOUT = "1"
+
+REMEDIES: list[tuple[str, str]] = [
+    (
+        "hash mismatch",
+        "the index or wheel directory holds another file than the lock: "
+        "renew the lock, or repair the mirror",
+    ),
+    (
+        "No space left on device",
+        "free some disk, or let releases and caches live on a larger one",
+    ),
+    (
+        "certificate",
+        "the index's certificate is not trusted here: name your CA file in "
+        "python_release_ca_bundle",
+    ),
+    (
+        "no matching distribution",
+        "the index lacks this version: check python_release_index_url, "
+        "python_release_extra_index_urls and python_release_find_links",
+    ),
+    (
+        "no version of",
+        "the index lacks this version: check python_release_index_url, "
+        "python_release_extra_index_urls and python_release_find_links",
+    ),
+]
+UNREACHABLE = (
+    "check that this host reaches the package index, or set python_release_index_url, "
+    "python_release_find_links or python_release_proxy"
+)
+
+
+class BuildError(Exception):
+    """The environment cannot be built; the text says why and what to do."""
+
+
+def find_interpreter(versions: list[str]) -> tuple[str, str]:
+    """Return path and `major.minor` of the first interpreter found, in the order of `versions`.
+
+    Raises BuildError when there is none.
+    """
+    for version in versions:
+        path = version if Path(version).is_absolute() else shutil.which("python" + version)
+        if path is None or not os.access(path, os.X_OK):
+            continue
+        found = subprocess.run(
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if found.returncode == 0:
+            return path, found.stdout.strip()
+    raise BuildError(
+        "No suitable Python on this host: the lock needs one of {}. Install it (Debian 12: "
+        "apt-get install python3.11), or name an interpreter in python_release_python.".format(
+            ", ".join(versions)
+        )
+    )
+
+
+def environment_name(requirements: str, build_constraints: str, version: str) -> str:
+    """Name of the environment: 16 hexadecimal digits from the hash of all that goes into it."""
+    digest = hashlib.sha256()
+    for part in (LAYOUT, version, requirements, build_constraints):
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+def builder_environment(params: dict[str, Any]) -> dict[str, str]:
+    """Environment variables of the builder, so that no address with a password is in its argv."""
+    values = {
+        "UV_CACHE_DIR": params["cache"],
+        "UV_DEFAULT_INDEX": params["index_url"],
+        "UV_INDEX": " ".join(params["extra_index_urls"]),
+        "UV_FIND_LINKS": ",".join(params["find_links"]),
+        "PIP_INDEX_URL": params["index_url"],
+        "PIP_EXTRA_INDEX_URL": " ".join(params["extra_index_urls"]),
+        "PIP_FIND_LINKS": " ".join(params["find_links"]),
+        "SSL_CERT_FILE": params["ca_bundle"],
+        "PIP_CERT": params["ca_bundle"],
+        "HTTPS_PROXY": params["proxy"],
+        "HTTP_PROXY": params["proxy"],
+    }
+    given = {name: value for name, value in values.items() if value}
+    # Without a pyvenv of its own in the way, and deaf to the settings of whoever calls.
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        "UV_NO_CONFIG": "1",
+        # Several indexes may hold one name (PyTorch's does): the hashes of the lock decide.
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        **given,
+    }
+
+
+def remedy_for(output: str) -> str:
+    """What to do about a builder that ended with `output`."""
+    lowered = output.lower()
+    for sign, remedy in REMEDIES:
+        if sign.lower() in lowered:
+            return remedy
+    return UNREACHABLE
+
+
+def call(argv: list[str], environment: dict[str, str]) -> None:
+    """Run one step of the build; raises BuildError with the end of its output and a remedy."""
+    done = subprocess.run(
+        argv,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        output = done.stdout.strip()
+        raise BuildError(
+            "{} ended with {}: {}\nRemedy: {}.".format(
+                " ".join(argv[:3]), done.returncode, output[-2000:], remedy_for(output)
+            )
+        )
+
+
+def build(
+    place: Path,
+    python: str,
+    uv: str | None,
+    requirements: str,
+    build_constraints: str,
+    environment: dict[str, str],
+) -> None:
+    """Build the environment in `place`, bytecode included. Raises BuildError."""
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder, "requirements.txt")
+        lock.write_text(requirements)
+        if uv is None:
+            call([python, "-m", "venv", str(place)], environment)
+            pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--no-deps"]
+            call([*pip, "--require-hashes", "--requirement", str(lock)], environment)
+            return
+        call([uv, "venv", "--relocatable", "--python", python, str(place)], environment)
+        sync = [uv, "pip", "sync", "--require-hashes", "--compile-bytecode"]
+        if build_constraints:
+            constraints = Path(folder, "build-constraints.txt")
+            constraints.write_text(build_constraints)
+            sync += ["--build-constraints", str(constraints)]
+        call([*sync, "--python", str(place / "bin" / "python"), str(lock)], environment)
+
+
+@contextmanager
+def lock_of(directory: Path) -> Iterator[None]:
+    """Keep other runs from building in `directory` at the same time."""
+    with (directory / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "requirements": {"type": "str", "required": True},
+            "build_constraints": {"type": "str", "default": ""},
+            "python_versions": {"type": "list", "elements": "str", "required": True},
+            "uv": {"type": "path"},
+            "index_url": {"type": "str", "default": "", "no_log": True},
+            "extra_index_urls": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "find_links": {"type": "list", "elements": "str", "default": []},
+            "ca_bundle": {"type": "path"},
+            "proxy": {"type": "str", "default": "", "no_log": True},
+            "cache": {"type": "path", "default": "/var/cache/gpufleet/uv"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        python, version = find_interpreter(params["python_versions"])
+    except BuildError as error:
+        module.fail_json(msg=str(error))
+    name = environment_name(params["requirements"], params["build_constraints"], version)
+    directory = Path(params["directory"])
+    final = directory / name
+    result: dict[str, Any] = {"path": str(final), "python": python, "changed": False}
+    if final.is_dir():
+        module.exit_json(**result)
+    result["changed"] = True
+    result["diff"] = {"before": "", "after": f"{final}\n"}
+    if module.check_mode:
+        module.exit_json(**result)
+
+    started = time.monotonic()
+    partial = directory / (name + ".partial")
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_of(directory):
+            if not final.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+                build(
+                    partial,
+                    python,
+                    params["uv"],
+                    params["requirements"],
+                    params["build_constraints"],
+                    builder_environment(params),
+                )
+                partial.chmod(0o755)
+                partial.rename(final)
+    except BuildError as error:
+        module.fail_json(msg=str(error), **{**result, "changed": False, "diff": {}})
+    module.exit_json(seconds=round(time.monotonic() - started, 1), **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Make the checkout importable as the collection `gpufleet.llm`, whatever its folder is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))

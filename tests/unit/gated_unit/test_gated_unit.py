@@ -1,0 +1,90 @@
+"""When a unit must be restarted, against this test's own process as the running one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.gpufleet.llm.plugins.modules import gated_unit
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Path]:
+    """Return a release from which this process, the stand-in for the unit, runs."""
+    before = Path.cwd()
+    (tmp_path / "settings.json").write_text("one")
+    (tmp_path / "venv").symlink_to("/venvs/one")
+    os.chdir(tmp_path)
+    yield tmp_path
+    os.chdir(before)
+
+
+def shown(**changes: str) -> dict[str, str]:
+    running = {
+        "ActiveState": "active",
+        "SubState": "running",
+        "MainPID": str(os.getpid()),
+        "ExecMainStartTimestamp": f"@{int(time.time())}",
+    }
+    return {**running, **changes}
+
+
+SAME = {"settings.json": sha256("one"), "venv": sha256("/venvs/one")}
+
+
+def test_left_alone_when_all_is_the_same(release: Path) -> None:
+    assert gated_unit.restart_reason(shown(), SAME, [str(release / "settings.json")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "reason"),
+    [
+        ({"settings.json": sha256("two")}, "settings.json differs"),
+        ({"venv": sha256("/venvs/two")}, "venv differs"),
+        ({"guard/new.py": sha256("")}, "guard/new.py differs"),
+    ],
+    ids=["file", "link", "missing"],
+)
+def test_restarts_for_other_inputs(release: Path, inputs: dict[str, str], reason: str) -> None:
+    assert reason in gated_unit.restart_reason(shown(), {**SAME, **inputs}, [])
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
+def test_restarts_what_is_not_active(state: str) -> None:
+    assert state in gated_unit.restart_reason(shown(ActiveState=state), {}, [])
+
+
+def test_restarts_for_a_unit_file_changed_later(release: Path) -> None:
+    unit = release / "x.service"
+    unit.write_text("")
+    os.utime(unit, (time.time() + 60, time.time() + 60))
+    assert "x.service changed" in gated_unit.restart_reason(shown(), SAME, [str(unit)])
+
+
+def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
+    assert gated_unit.restart_reason(shown(), SAME, [str(release / "no_key")]) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"NRestarts": "0"}, "ready"),
+        ({"ActiveState": "activating", "SubState": "start-post", "NRestarts": "0"}, "waiting"),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, "failed"),
+        ({"ActiveState": "activating", "SubState": "start-post", "NRestarts": "1"}, "failed"),
+        ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, "failed"),
+        ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, "failed"),
+    ],
+)
+def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
+    monkeypatch.setattr(gated_unit, "show", lambda _unit: {"Result": "", **shown(**changes)})
+    monkeypatch.setattr(gated_unit, "journal_of", lambda _unit, _lines: [])
+    assert gated_unit.look("x.service")["verdict"] == verdict

@@ -1,0 +1,102 @@
+"""From the inventory's instances to files and upstreams."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpufleet.llm.plugins.filter import vllm_instances as filters
+
+SETTINGS: dict[str, Any] = {
+    "options": {"max_model_len": 4096, "seed": 1},
+    "environment": {"A": 1, "B": "host"},
+    "variant": "gpu",
+    "listen_address": "127.0.0.1",
+    "model_root": "/models",
+    "gate_level": "token",
+    "gate_deadline_seconds": 900,
+    "watch_interval_seconds": 10,
+    "watch_probe_timeout_seconds": 20,
+    "watch_failures": 3,
+    "shutdown_timeout_seconds": 60,
+}
+INSTANCE: dict[str, Any] = {
+    "name": "qwen3",
+    "model": "Qwen/Qwen3-0.6B-FP8",
+    "revision": "abc",
+    "served_model_name": "qwen3-0.6b-fp8",
+    "port": 8000,
+}
+
+
+def files(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return vLLM's configuration and the guard's settings of one instance."""
+    made = filters.vllm_instance_files([{**INSTANCE, **changes}], SETTINGS)
+    return yaml.safe_load(made["instances/qwen3.yaml"]), json.loads(made["instances/qwen3.json"])
+
+
+def test_configuration() -> None:
+    options, guard = files()
+    assert options == {
+        "model": "/models/Qwen/Qwen3-0.6B-FP8/abc",
+        "served-model-name": "qwen3-0.6b-fp8",
+        "host": "127.0.0.1",
+        "port": 8000,
+        "shutdown-timeout": 60,
+        "max-model-len": 4096,
+        "seed": 1,
+    }
+    assert guard["health_port"] == 9000
+    assert guard["gate"] == {"level": "token", "deadline_seconds": 900}
+    assert guard["canary"] is None
+
+
+def test_an_instances_own_settings_win() -> None:
+    options, guard = files(
+        options={"seed": 2, "enable_prefix_caching": False}, environment={"B": "own"}
+    )
+    assert options["seed"] == 2
+    assert options["enable-prefix-caching"] is False
+    assert (guard["environment"]["A"], guard["environment"]["B"]) == ("1", "own")
+
+
+def test_gpus() -> None:
+    options, guard = files(gpus=[2, 3])
+    assert options["tensor-parallel-size"] == 2
+    assert guard["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_canary_raises_the_gate() -> None:
+    _options, guard = files(canary={"prompt": "1+1?", "expect": "2"})
+    assert guard["gate"]["level"] == "canary"
+    assert guard["canary"] == {"prompt": "1+1?", "expect": "2", "max_tokens": 32}
+
+
+@pytest.mark.parametrize("option", ["model", "port", "api_key", "served-model-name"])
+def test_options_of_the_role_are_refused(option: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="must not stand in options"):
+        files(options={option: "x"})
+
+
+def test_inputs_are_those_of_one_instance() -> None:
+    paths = ["venv", "guard/llm_guard.py", "metadata/x", "instances/a.yaml", "instances/ab.yaml"]
+    inputs = filters.vllm_instance_inputs(dict.fromkeys(paths, "0"), "a")
+    assert set(inputs) == {"venv", "guard/llm_guard.py", "metadata/x", "instances/a.yaml"}
+
+
+def test_upstreams_are_reached_by_address() -> None:
+    hostvars = {
+        "one": {"vllm_instances": [INSTANCE], "ansible_host": "192.0.2.1"},
+        "two": {"vllm_instances": [{**INSTANCE, "health_port": 9100}], "chainlit_port": 7000},
+    }
+    assert filters.vllm_upstreams(["one", "two"], hostvars, "one") == [
+        {"name": "one-qwen3", "address": "127.0.0.1", "port": 8000, "health_port": 9000},
+        {"name": "two-qwen3", "address": "two", "port": 8000, "health_port": 9100},
+    ]
+    assert filters.chat_upstreams(["one", "two"], hostvars, "three", 7860) == [
+        {"name": "one", "address": "192.0.2.1", "port": 7860},
+        {"name": "two", "address": "two", "port": 7000},
+    ]
