@@ -32,10 +32,13 @@ class ActionModule(ActionBase):
         deadline = float(self._task.args.get("deadline", 900))
 
         result = self._step("begin", variables)
-        if result.get("failed") or not result["reason"] or self._task.check_mode:
+        if result.get("failed") or self._task.check_mode:
+            return result
+        if not result["reason"] and not result["starting"]:
             return result
 
-        display.display(f"{host}: {unit} starts ({result['reason']})")
+        why = result["reason"] or "an earlier run began it"
+        display.display(f"{host}: {unit} starts ({why})")
         started = told = time.monotonic()
         while True:
             time.sleep(LOOK_EVERY_SECONDS)

@@ -108,9 +108,19 @@ def vllm_instance_files(
     return files
 
 
+def vllm_instance_names(digests: dict[str, str]) -> list[str]:
+    """Names of the instances that a release holds, sorted, from its `digests`."""
+    start, end = "instances/", ".json"
+    return [
+        path[len(start) : -len(end)]
+        for path in digests
+        if path.startswith(start) and path.endswith(end)
+    ]
+
+
 def vllm_instance_inputs(digests: dict[str, str], name: str) -> dict[str, str]:
     """Those of a release's `digests` that the instance `name` runs from."""
-    own = ("guard/", "metadata/", f"instances/{name}.")
+    own = ("guard/", "metadata/", "units/vllm@.service", f"instances/{name}.")
     return {
         path: digest for path, digest in digests.items() if path == "venv" or path.startswith(own)
     }
@@ -161,6 +171,7 @@ class FilterModule:
         return {
             "vllm_instance_files": vllm_instance_files,
             "vllm_instance_inputs": vllm_instance_inputs,
+            "vllm_instance_names": vllm_instance_names,
             "vllm_upstreams": vllm_upstreams,
             "chat_upstreams": chat_upstreams,
         }

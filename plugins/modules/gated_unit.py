@@ -15,7 +15,8 @@ description:
     it runs from differs from what its release holds, or when one of O(files) changed after it
     started.
   - What it runs from is read from the working directory of its main process, so a run that was
-    interrupted between switch and restart is put right by the next one.
+    interrupted between switch and restart is put right by the next one. A unit that is still
+    starting from what it should is waited for, not restarted.
   - Waits for the gate (C(ExecStartPost=)) and tells how far it is. C(systemd) reports a unit as
     active only when the gate has passed.
   - When the gate fails, or the process ends before, the unit is stopped, and the module fails with
@@ -43,7 +44,7 @@ options:
     type: dict
     default: {}
   files:
-    description: Other files whose change asks for a restart, such as the unit file and credentials.
+    description: Other files whose change asks for a restart, such as credentials.
     type: list
     elements: path
     default: []
@@ -55,6 +56,12 @@ options:
     description: Whether the unit starts with the host.
     type: bool
     default: true
+  wants:
+    description:
+      - Of a target, the units that it is to start. Others that it starts until now are stopped and
+        disabled first.
+    type: list
+    elements: str
   deadline:
     description: Seconds until the gate must have let the unit through.
     type: int
@@ -80,6 +87,11 @@ enabled:
   description: Whether the unit was, or would be, enabled by this run.
   type: bool
   returned: always
+stopped:
+  description: Units that were, or would be, stopped and disabled because O(wants) lacks them.
+  type: list
+  elements: str
+  returned: with O(wants)
 reason:
   description: Why the unit was, or would be, restarted. Empty when it was left alone.
   type: str
@@ -148,9 +160,20 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def starts(shown: dict[str, str]) -> bool:
+    """Whether the unit's main process runs and its gate has not passed yet."""
+    return shown["SubState"] in ("start", "start-post") and shown["MainPID"] not in ("", "0")
+
+
+def unwanted(target: str, wants: list[str]) -> list[str]:
+    """Units that the target starts with the host and that `wants` lacks, sorted."""
+    enabled = Path("/etc/systemd/system", f"{target}.wants")
+    return sorted(link.name for link in enabled.glob("*") if link.name not in wants)
+
+
 def restart_reason(shown: dict[str, str], inputs: dict[str, str], files: list[str]) -> str:
     """Why the unit must be restarted, or an empty string."""
-    if shown["ActiveState"] != "active":
+    if shown["ActiveState"] != "active" and not starts(shown):
         return f"it is {state_of(shown)}"
     running = Path("/proc", shown["MainPID"], "cwd")
     for path, digest in sorted(inputs.items()):
@@ -186,11 +209,15 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
     if not reason and check and module.params["changed_files"]:
         reason = "its unit file or credentials change"
     to_enable = module.params["enabled"] and shown["UnitFileState"] != "enabled"
+    wants = module.params["wants"]
+    to_stop = [] if wants is None else unwanted(unit, wants)
     result = {
-        "changed": bool(reason) or to_enable,
+        "changed": bool(reason or to_enable or to_stop),
         "enabled": to_enable,
         "reason": reason,
+        "starting": not reason and starts(shown),
         "state": state_of(shown),
+        "stopped": to_stop,
     }
     if check:
         return result
@@ -199,11 +226,14 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
             msg=f"{unit} cannot be started: systemd has it as '{shown['LoadState']}'. "
             f"Look at 'systemctl status {unit}' on the host."
         )
+    for other in to_stop:
+        ask(module, "disable", "--now", other)
     if to_enable:
         ask(module, "enable", unit)
-    if reason:
+    if reason or result["starting"]:
         # Planned starts and crashes share one start limit (systemd.unit(5), StartLimitBurst=).
         systemctl("reset-failed", unit)
+    if reason:
         started = shown["ActiveState"] not in ("inactive", "failed")
         ask(module, "--no-block", "restart" if started else "start", unit)
     return result
@@ -244,6 +274,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "path", "default": []},
             "changed_files": {"type": "bool", "default": False},
             "enabled": {"type": "bool", "default": True},
+            "wants": {"type": "list", "elements": "str"},
             "deadline": {"type": "int", "default": 900},
             "step": {"type": "str", "choices": ["begin", "look", "stop"], "default": "begin"},
         },

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release
-short_description: Stage, switch and prune the releases of a service
+short_description: Stage, switch and verify the releases of a service
 version_added: 0.1.0
 author: The gpufleet maintainers (@gpufleet)
 description:
@@ -15,16 +15,20 @@ description:
     the hash of its content, so the same content is the same release and there is nothing to do.
   - With O(state=staged) the release is written beside its final place and moved there when it is
     complete; nothing that runs is touched.
-  - With O(state=current) the link C(current) is switched to it in one atomic step, and the link
-    C(previous) remembers where it pointed before.
-  - With O(state=pruned) old releases are removed, and environments that no release links to.
-    C(current), C(previous) and every release that a process still runs from are kept.
+  - With O(state=current) the link C(current) is switched to it in one atomic step, and the units
+    that the release holds are installed.
+  - With O(state=verified) the release, whose gate has passed, is remembered by the link
+    C(verified), and the one that was verified before it by C(previous). A run that was interrupted
+    or failed changes neither, so the way back always leads to a release that has served.
+  - O(state=verified) also removes old releases, and environments that no release links to. What
+    a link points to and every release that a process still runs from are kept.
 attributes:
   check_mode:
     description: Says what would be staged, switched or removed, and changes nothing.
     support: full
   diff_mode:
-    description: Shows the files that the release adds and removes, not their content.
+    description: Shows how the files of O(files) differ from the current release, and of the others
+      which are added, changed or removed.
     support: full
   action:
     description: Reads the files of O(sources) on the control node.
@@ -37,10 +41,13 @@ options:
   state:
     description: What is to be true of the release.
     type: str
-    choices: [staged, current, pruned]
+    choices: [staged, current, verified]
     default: staged
   id:
-    description: The release to switch to. Required with O(state=current).
+    description:
+      - The release to switch to, or the one that is verified. Required with O(state=current) and
+        O(state=verified).
+      - With O(state=current), V(previous) is the last verified release that is not current.
     type: str
   files:
     description: Files of the release, as a dictionary from path to text.
@@ -56,12 +63,17 @@ options:
     description: Symbolic links of the release, as a dictionary from path to target.
     type: dict
     default: {}
+  units:
+    description:
+      - Where O(state=current) installs the units of the release, its files below C(units/). Without
+        it none are installed.
+    type: path
   keep:
-    description: How many releases O(state=pruned) leaves.
+    description: How many releases O(state=verified) leaves.
     type: int
     default: 3
   environments:
-    description: Directory of virtual environments that O(state=pruned) looks after.
+    description: Directory of virtual environments that O(state=verified) looks after.
     type: path
 """
 
@@ -79,6 +91,13 @@ EXAMPLES = r"""
     root: /opt/gpufleet/chainlit
     state: current
     id: "{{ chat_release.id }}"
+    units: /etc/systemd/system
+
+- name: Remember that its gate has passed
+  gpufleet.llm.release:
+    root: /opt/gpufleet/chainlit
+    state: verified
+    id: "{{ chat_release.id }}"
 """
 
 RETURN = r"""
@@ -95,15 +114,15 @@ digests:
   description: SHA-256 of every file, and of the target of every link, by path.
   type: dict
   returned: with O(state=staged) and O(state=current)
-previous:
-  description: The release that was current before, or an empty string.
+verified:
+  description: The last release whose gate passed, or an empty string.
   type: str
   returned: with O(state=current)
 removed:
   description: Releases and environments that were, or would be, removed.
   type: list
   elements: str
-  returned: with O(state=pruned)
+  returned: with O(state=verified)
 """
 
 import base64
@@ -192,12 +211,11 @@ def in_use() -> set[str]:
     return used
 
 
-def old_releases(root: Path, keep: int) -> list[Path]:
-    """Releases beyond the newest `keep` that nothing points to and nothing runs from."""
+def old_releases(root: Path, keep: int, needed: set[str]) -> list[Path]:
+    """Releases beyond the newest `keep` that are not `needed` and that nothing runs from."""
     releases = root / "releases"
     if not releases.is_dir():
         return []
-    needed = {release_of(root / "current"), release_of(root / "previous")} - {""}
     used = in_use()
     newest_first = sorted(
         (path for path in releases.iterdir() if path.is_dir() and path.suffix != ".partial"),
@@ -206,7 +224,9 @@ def old_releases(root: Path, keep: int) -> list[Path]:
     )
     kept = [path for path in newest_first if path.name in needed or str(path) in used]
     others = [path for path in newest_first if path not in kept]
-    return others[max(0, keep - len(kept)) :]
+    # In check mode a needed release may not be there yet, and counts all the same.
+    places = len(needed.union(path.name for path in kept))
+    return others[max(0, keep - places) :]
 
 
 def unused_environments(environments: Path, doomed: list[Path]) -> list[Path]:
@@ -225,6 +245,46 @@ def unused_environments(environments: Path, doomed: list[Path]) -> list[Path]:
     ]
 
 
+def text_of(path: Path) -> str:
+    """Text of a file, or nothing where there is none."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def differences(
+    current: Path, files: dict[str, str], digests: dict[str, str]
+) -> list[dict[str, str]]:
+    """Diffs from the current release: of `files` by line, of everything else by name and digest."""
+    before = digests_in(current.resolve()) if current.exists() else {}
+    shown = [
+        {
+            "before_header": path,
+            "after_header": path,
+            "before": text_of(current / path),
+            "after": files.get(path, ""),
+        }
+        for path in sorted({*files, *(p for p in before if p.startswith(("instances/", "units/")))})
+        if before.get(path) != digests.get(path)
+    ]
+    named = [path["before_header"] for path in shown]
+    listings = [
+        "".join(f"{digest[:12]} {path}\n" for path, digest in side.items() if path not in named)
+        for side in (before, digests)
+    ]
+    if listings[0] != listings[1]:
+        shown.append(
+            {
+                "before_header": "other files of the release",
+                "after_header": "other files of the release",
+                "before": listings[0],
+                "after": listings[1],
+            }
+        )
+    return shown
+
+
 def run_staged(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any]:
     contents = {path: base64.b64decode(text) for path, text in params["sources"].items()}
     contents.update({path: text.encode() for path, text in params["files"].items()})
@@ -234,22 +294,49 @@ def run_staged(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any
     changed = not place.is_dir()
     if changed and not check:
         stage(place, contents, params["links"])
-    listing = "".join(f"{path}\n" for path in digests)
     return {
         "changed": changed,
         "id": name,
         "path": str(place),
         "digests": digests,
-        "diff": {
-            "before_header": "no release",
-            "after_header": str(place),
-            "before": "" if changed else listing,
-            "after": listing,
-        },
+        "diff": differences(root / "current", params["files"], digests) if changed else [],
     }
 
 
-def run_current(root: Path, name: str, check: bool) -> dict[str, Any]:
+def wanted_release(root: Path, name: str) -> str:
+    """Return `name`, or what `previous` stands for: the last verified one that is not current.
+
+    Raises ReleaseError when there is none.
+    """
+    if name != "previous":
+        return name
+    current, verified = release_of(root / "current"), release_of(root / "verified")
+    found = verified if verified != current else release_of(root / "previous")
+    if not found:
+        raise ReleaseError(
+            f"There is no release before {current or 'the first'} in {root / 'releases'}: "
+            "name one, or correct the inventory and run site.yml."
+        )
+    return found
+
+
+def install_units(place: Path, directory: Path, check: bool) -> list[str]:
+    """Install the units of a release whose text differs; return their names."""
+    differing = [
+        unit
+        for unit in sorted(place.glob("units/*"))
+        if text_of(directory / unit.name) != text_of(unit)
+    ]
+    for unit in () if check else differing:
+        beside = directory / f".{unit.name}.new"
+        shutil.copyfile(unit, beside)
+        beside.chmod(0o644)
+        beside.replace(directory / unit.name)
+    return [unit.name for unit in differing]
+
+
+def run_current(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any]:
+    name = wanted_release(root, params["id"])
     place = root / "releases" / name
     before = release_of(root / "current")
     if not place.is_dir() and not check:
@@ -257,23 +344,31 @@ def run_current(root: Path, name: str, check: bool) -> dict[str, Any]:
         raise ReleaseError(
             f"There is no release {name} in {place.parent}. There is: {', '.join(others)}"
         )
-    changed = before != name
-    if changed and not check:
-        if before:
-            point(root / "previous", "releases/" + before)
+    if before != name and not check:
         point(root / "current", "releases/" + name)
+    units = install_units(place, Path(params["units"]), check) if params["units"] else []
     return {
-        "changed": changed,
+        "changed": before != name or bool(units),
         "id": name,
         "path": str(place),
         "digests": digests_in(place),
-        "previous": before if changed else release_of(root / "previous"),
-        "diff": {"before": before + "\n", "after": name + "\n"},
+        "verified": release_of(root / "verified"),
+        "diff": {
+            "before": before + "\n",
+            "after": "".join(f"{line}\n" for line in [name, *units]),
+        },
     }
 
 
-def run_pruned(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any]:
-    doomed = old_releases(root, params["keep"])
+def run_verified(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any]:
+    name, verified = params["id"], release_of(root / "verified")
+    advanced = name != verified
+    if advanced and not check:
+        if verified:
+            point(root / "previous", "releases/" + verified)
+        point(root / "verified", "releases/" + name)
+    previous = verified if advanced else release_of(root / "previous")
+    doomed = old_releases(root, params["keep"], {name, previous} - {""})
     environments = params["environments"]
     unused = unused_environments(Path(environments), doomed) if environments else []
     if not check:
@@ -281,9 +376,12 @@ def run_pruned(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any
             shutil.rmtree(path)
     removed = [str(path) for path in doomed + unused]
     return {
-        "changed": bool(removed),
+        "changed": advanced or bool(removed),
         "removed": removed,
-        "diff": {"before": "".join(path + "\n" for path in removed), "after": ""},
+        "diff": {
+            "before": "".join(f"{line}\n" for line in [verified, *removed]),
+            "after": f"{name}\n",
+        },
     }
 
 
@@ -293,17 +391,18 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["staged", "current", "pruned"],
+                "choices": ["staged", "current", "verified"],
                 "default": "staged",
             },
             "id": {"type": "str"},
             "files": {"type": "dict", "default": {}},
             "sources": {"type": "dict", "default": {}},
             "links": {"type": "dict", "default": {}},
+            "units": {"type": "path"},
             "keep": {"type": "int", "default": 3},
             "environments": {"type": "path"},
         },
-        required_if=[("state", "current", ["id"])],
+        required_if=[("state", "current", ["id"]), ("state", "verified", ["id"])],
         supports_check_mode=True,
     )
     params, root = module.params, Path(module.params["root"])
@@ -311,9 +410,9 @@ def main() -> None:
         if params["state"] == "staged":
             result = run_staged(root, params, module.check_mode)
         elif params["state"] == "current":
-            result = run_current(root, params["id"], module.check_mode)
+            result = run_current(root, params, module.check_mode)
         else:
-            result = run_pruned(root, params, module.check_mode)
+            result = run_verified(root, params, module.check_mode)
     except ReleaseError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

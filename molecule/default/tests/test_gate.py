@@ -40,7 +40,7 @@ def current(host: Host) -> str:
 
 def test_first_release_with_a_wrong_answer(host: Host) -> None:
     host.run(f"systemctl stop {UNIT} && rm /opt/gpufleet/vllm/current")
-    host.run("rm -f /opt/gpufleet/vllm/previous")
+    host.run("rm -f /opt/gpufleet/vllm/verified /opt/gpufleet/vllm/previous")
     run = roll_out("Berlin")
     assert run.returncode != 0
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]

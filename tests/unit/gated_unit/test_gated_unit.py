@@ -57,9 +57,21 @@ def test_restarts_for_other_inputs(release: Path, inputs: dict[str, str], reason
     assert reason in gated_unit.restart_reason(shown(), {**SAME, **inputs}, [])
 
 
-@pytest.mark.parametrize("state", ["inactive", "failed", "activating"])
-def test_restarts_what_is_not_active(state: str) -> None:
-    assert state in gated_unit.restart_reason(shown(ActiveState=state), {}, [])
+@pytest.mark.parametrize(
+    ("state", "sub"),
+    [("inactive", "dead"), ("failed", "failed"), ("activating", "auto-restart")],
+)
+def test_restarts_what_is_not_active(state: str, sub: str) -> None:
+    stopped = shown(ActiveState=state, SubState=sub, MainPID="0")
+    assert state in gated_unit.restart_reason(stopped, {}, [])
+
+
+def test_leaves_alone_what_is_starting_from_the_right_release(release: Path) -> None:
+    starting = shown(ActiveState="activating", SubState="start-post")
+    assert gated_unit.starts(starting)
+    assert gated_unit.restart_reason(starting, SAME, []) == ""
+    other = {**SAME, "settings.json": sha256("two")}
+    assert "settings.json differs" in gated_unit.restart_reason(starting, other, [])
 
 
 def test_restarts_for_a_unit_file_changed_later(release: Path) -> None:

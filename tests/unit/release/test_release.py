@@ -1,4 +1,4 @@
-"""The life of releases in a directory of their own: staged, switched, pruned."""
+"""The life of releases in a directory of their own: staged, switched, verified."""
 
 from __future__ import annotations
 
@@ -13,23 +13,44 @@ import pytest
 from ansible_collections.gpufleet.llm.plugins.modules import release
 
 
-def stage(root: Path, text: str, check: bool = False, venv: str = "") -> dict[str, Any]:
+def stage(
+    root: Path, text: str, check: bool = False, venv: str = "", **files: str
+) -> dict[str, Any]:
     params = {
         "sources": {"app/main.py": base64.b64encode(b"print()\n").decode()},
-        "files": {"settings.json": text},
+        "files": {"settings.json": text, **files},
         "links": {"venv": venv or f"{root.parent}/venvs/one"},
     }
     return release.run_staged(root, params, check)
 
 
-def prune(root: Path, keep: int, check: bool = False) -> list[str]:
-    params = {"keep": keep, "environments": str(root.parent / "venvs")}
-    removed: list[str] = release.run_pruned(root, params, check)["removed"]
+def switch(root: Path, name: str, check: bool = False) -> dict[str, Any]:
+    params = {"id": name, "units": str(root.parent / "systemd")}
+    return release.run_current(root, params, check)
+
+
+def verify(root: Path, name: str, keep: int = 9, check: bool = False) -> list[str]:
+    """Remember the release and return what was removed, by name."""
+    params = {"id": name, "keep": keep, "environments": str(root.parent / "venvs")}
+    removed: list[str] = release.run_verified(root, params, check)["removed"]
     return [Path(path).name for path in removed]
+
+
+def deploy(root: Path, text: str) -> str:
+    """Stage, switch and verify; return the release's name."""
+    name = str(stage(root, text)["id"])
+    switch(root, name)
+    verify(root, name)
+    return name
+
+
+def links(root: Path) -> dict[str, str]:
+    return {name: release.release_of(root / name) for name in ("current", "verified", "previous")}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    (tmp_path / "systemd").mkdir()
     return tmp_path / "service"
 
 
@@ -71,57 +92,120 @@ def test_what_an_interrupted_run_left_is_replaced(root: Path) -> None:
     assert not (place / "stale").exists()
 
 
-def test_switch_and_back(root: Path) -> None:
-    first, second = stage(root, "a")["id"], stage(root, "b")["id"]
-    assert release.run_current(root, first, False)["previous"] == ""
-    switched = release.run_current(root, second, False)
-    assert switched["previous"] == first
-    assert switched["digests"] == stage(root, "b")["digests"]
-    assert release.release_of(root / "current") == second
-    assert release.release_of(root / "previous") == first
-    assert not release.run_current(root, second, False)["changed"]
+def test_links_follow_what_was_verified(root: Path) -> None:
+    first = deploy(root, "a")
+    assert links(root) == {"current": first, "verified": first, "previous": ""}
+    second = deploy(root, "b")
+    assert links(root) == {"current": second, "verified": second, "previous": first}
+    assert not switch(root, second)["changed"]
+    assert verify(root, second) == []
+    assert links(root) == {"current": second, "verified": second, "previous": first}
+
+
+def test_a_release_that_never_passed_is_no_way_back(root: Path) -> None:
+    good = deploy(root, "a")
+    for text in ("bad", "worse"):  # the run that tried `bad` was interrupted
+        switched = switch(root, stage(root, text)["id"])
+        assert switched["verified"] == good
+    assert switch(root, "previous")["id"] == good
+    assert links(root) == {"current": good, "verified": good, "previous": ""}
+
+
+def test_back_and_forth(root: Path) -> None:
+    first, second = deploy(root, "a"), deploy(root, "b")
+    assert switch(root, "previous")["id"] == first
+    verify(root, first)
+    assert links(root) == {"current": first, "verified": first, "previous": second}
+    assert switch(root, "previous")["id"] == second
+
+
+def test_no_way_back_from_the_first(root: Path) -> None:
+    first = deploy(root, "a")
+    with pytest.raises(release.ReleaseError, match=f"no release before {first}.*inventory"):
+        switch(root, "previous")
 
 
 def test_switch_in_check_mode_changes_nothing(root: Path) -> None:
-    first = stage(root, "a")["id"]
-    assert release.run_current(root, first, True)["changed"]
-    assert release.run_current(root, "notstaged", True)["changed"]
+    first = stage(root, "a", **{"units/x.service": "[Unit]\n"})["id"]
+    assert switch(root, first, check=True)["changed"]
+    assert switch(root, "notstaged", check=True)["changed"]
+    verify(root, first, check=True)
     assert not (root / "current").exists()
+    assert not (root / "verified").exists()
+    assert not list((root.parent / "systemd").iterdir())
 
 
 def test_switch_to_an_unknown_release_names_those_there_are(root: Path) -> None:
     known = stage(root, "a")["id"]
     with pytest.raises(release.ReleaseError, match=known):
-        release.run_current(root, "unknown", False)
+        switch(root, "unknown")
 
 
-def test_prune_keeps_current_previous_and_the_newest(root: Path) -> None:
+def test_units_come_and_go_with_their_release(root: Path) -> None:
+    unit = root.parent / "systemd" / "x.service"
+    first = stage(root, "a", **{"units/x.service": "one\n"})["id"]
+    second = stage(root, "a", **{"units/x.service": "two\n"})["id"]
+    for name, text in ((first, "one\n"), (second, "two\n"), (first, "one\n")):
+        assert switch(root, name)["changed"]
+        assert unit.read_text() == text
+        assert unit.stat().st_mode & 0o777 == 0o644
+        assert not switch(root, name)["changed"]
+    unit.write_text("by hand\n")
+    assert switch(root, first, check=True)["changed"]
+    assert switch(root, first)["changed"]
+    assert unit.read_text() == "one\n"
+
+
+def test_diff_shows_settings_by_line_and_the_rest_by_name(root: Path) -> None:
+    (before,) = (
+        d for d in stage(root, "a\n", check=True)["diff"] if "settings" in d["after_header"]
+    )
+    assert (before["before"], before["after"]) == ("", "a\n")
+    deploy(root, "a\n")
+    assert stage(root, "a\n")["diff"] == []
+    (only,) = stage(root, "b\n", check=True)["diff"]
+    assert (only["before"], only["after"]) == ("a\n", "b\n")
+    (only,) = stage(root, "a\n", check=True, venv="/elsewhere")["diff"]
+    assert "venv" in only["before"]
+    assert only["before"] != only["after"]
+
+
+def test_keeps_what_is_linked_and_the_newest(root: Path) -> None:
     names = []
     for age, text in enumerate("abcdef"):
         place = Path(stage(root, text)["path"])
         os.utime(place, (1000 + age, 1000 + age))
         names.append(place.name)
-    release.run_current(root, names[0], False)
-    release.run_current(root, names[1], False)
-    assert set(prune(root, 3, check=True)) == set(names[2:5])
-    assert set(prune(root, 3)) == set(names[2:5])
+    for name in names[:2]:
+        switch(root, name)
+        verify(root, name)
+    assert set(verify(root, names[1], keep=3, check=True)) == set(names[2:5])
+    assert set(verify(root, names[1], keep=3)) == set(names[2:5])
     assert {path.name for path in (root / "releases").iterdir()} == {names[0], names[1], names[5]}
-    assert prune(root, 3) == []
+    assert verify(root, names[1], keep=3) == []
 
 
-def test_prune_keeps_what_a_process_runs_from(root: Path) -> None:
-    old, new = stage(root, "a"), stage(root, "b")
-    release.run_current(root, new["id"], False)
+def test_check_mode_foresees_what_the_new_release_will_push_out(root: Path) -> None:
+    first, second = deploy(root, "a"), deploy(root, "b")
+    third = stage(root, "c", check=True)["id"]
+    assert verify(root, third, keep=2, check=True) == [first]
+    switch(root, stage(root, "c")["id"])
+    assert verify(root, third, keep=2) == [first]
+    assert links(root)["previous"] == second
+
+
+def test_keeps_what_a_process_runs_from(root: Path) -> None:
+    old, new = stage(root, "a"), deploy(root, "b")
     with subprocess.Popen([sys.executable, "-c", "input()"], cwd=old["path"], stdin=-1) as runs:
-        assert prune(root, 1) == []
+        assert verify(root, new, keep=1) == []
         runs.communicate(b"\n")
-    assert prune(root, 1) == [old["id"]]
+    assert verify(root, new, keep=1) == [old["id"]]
 
 
-def test_prune_removes_environments_that_nothing_links_to(root: Path) -> None:
+def test_removes_environments_that_nothing_links_to(root: Path) -> None:
     venvs = root.parent / "venvs"
     for name in ("used", "unused", "half.partial"):
         (venvs / name).mkdir(parents=True)
-    stage(root, "a", venv=str(venvs / "used"))
-    assert prune(root, 3) == ["unused"]
+    name = stage(root, "a", venv=str(venvs / "used"))["id"]
+    assert verify(root, name) == ["unused"]
     assert {path.name for path in venvs.iterdir()} == {"used", "half.partial"}

@@ -82,9 +82,15 @@ def test_options_of_the_role_are_refused(option: str) -> None:
 
 
 def test_inputs_are_those_of_one_instance() -> None:
-    paths = ["venv", "guard/llm_guard.py", "metadata/x", "instances/a.yaml", "instances/ab.yaml"]
-    inputs = filters.vllm_instance_inputs(dict.fromkeys(paths, "0"), "a")
-    assert set(inputs) == {"venv", "guard/llm_guard.py", "metadata/x", "instances/a.yaml"}
+    others = ["instances/ab.yaml", "instances/ab.json", "units/vllm.target"]
+    own = ["venv", "guard/llm_guard.py", "metadata/x", "units/vllm@.service", "instances/a.yaml"]
+    inputs = filters.vllm_instance_inputs(dict.fromkeys(own + others, "0"), "a")
+    assert list(inputs) == own
+
+
+def test_names_are_those_of_the_release() -> None:
+    paths = ["instances/a.json", "instances/a.yaml", "instances/b-2.json", "guard/x.json"]
+    assert filters.vllm_instance_names(dict.fromkeys(paths, "0")) == ["a", "b-2"]
 
 
 def test_upstreams_are_reached_by_address() -> None:
