@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -29,7 +30,7 @@ _LOST_GRACE = 3.0  # vLLM usually notices a dead process itself and says why
 _TICK = 0.5
 
 
-def run(settings: Settings, api_key: str | None, log: Log) -> int:
+def run(settings: Settings, api_keys: list[str], log: Log) -> int:
     """Run one instance until it ends; return the exit status.
 
     0: stopped on request. 1: ended unasked, lost a process, or hung. 78: vLLM refuses its options.
@@ -42,9 +43,9 @@ def run(settings: Settings, api_key: str | None, log: Log) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP_SIGNALS, signal.SIGCHLD})
     become_subreaper()
     _write_pid_file()
-    watch = Watch(settings.target(api_key).client, settings.served_model_name, settings.watch, log)
+    watch = Watch(settings.target(api_keys).client, settings.served_model_name, settings.watch, log)
     serve_health(settings, watch)
-    pid = _start(settings, api_key)
+    pid = _start(settings, api_keys)
     log.info(f"vLLM started as process {pid}, {settings.url}")
     watch.start()
     try:
@@ -54,13 +55,31 @@ def run(settings: Settings, api_key: str | None, log: Log) -> int:
         _kill_leftovers(log)
 
 
-def _start(settings: Settings, api_key: str | None) -> int:
+def _start(settings: Settings, api_keys: list[str]) -> int:
     environment = {**os.environ, **settings.environment}
-    if api_key is not None:
-        environment["VLLM_API_KEY"] = api_key
-    command = [str(settings.vllm), "serve", "--config", str(settings.config)]
+    config = _with_keys(settings, api_keys) if api_keys else settings.config
+    command = [str(settings.vllm), "serve", "--config", str(config)]
     # A session of its own: signals meant for the guard do not reach vLLM directly.
     return os.posix_spawn(command[0], command, environment, setsid=True, setsigmask=[])
+
+
+def _with_keys(settings: Settings, api_keys: list[str]) -> Path:
+    """Write vLLM's configuration with the keys to a file that only the service can read.
+
+    In the environment vLLM takes one key only, and while keys change it must accept two.
+    """
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    if not directory:
+        raise SettingsError(
+            "there is a key but no RUNTIME_DIRECTORY: start the unit, not the guard"
+        )
+    private = Path(directory, "vllm.yaml")
+    private.unlink(missing_ok=True)
+    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        # A list of JSON is one of YAML.
+        stream.write(f"{settings.config.read_text()}\napi-key: {json.dumps(api_keys)}\n")
+    return private
 
 
 def _supervise(pid: int, settings: Settings, watch: Watch, log: Log) -> int:
@@ -100,7 +119,7 @@ def _supervise(pid: int, settings: Settings, watch: Watch, log: Log) -> int:
 
 def _time_to_stop(settings: Settings) -> float:
     try:
-        settings.target(None).client.connect(1.0)
+        settings.target([]).client.connect(1.0)
     except Unreachable as error:
         if error.reason == "refused":
             return _START_GRACE

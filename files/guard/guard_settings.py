@@ -76,9 +76,10 @@ class Settings:
             return f"http://[{'::1' if address.is_unspecified else address}]:{self.port}"
         return f"http://{'127.0.0.1' if address.is_unspecified else address}:{self.port}"
 
-    def target(self, api_key: str | None) -> Target:
+    def target(self, api_keys: list[str]) -> Target:
         """Return what the probes need."""
-        return Target(Client(self.url, api_key=api_key), self.served_model_name, self.canary)
+        client = Client(self.url, api_key=api_keys[0] if api_keys else None)
+        return Target(client, self.served_model_name, self.canary)
 
 
 def load(release: Path, name: str) -> Settings:
@@ -104,20 +105,23 @@ def _known(path: Path) -> str:
     return f"name one of: {', '.join(names)}" if names else "run this in a release directory"
 
 
-def read_api_key(path: Path | None) -> str | None:
-    """Return the key in ``path``, else the unit's credential, else None."""
+def read_api_keys(path: Path | None) -> list[str]:
+    """Return the keys in ``path``, else in the unit's credential, else none.
+
+    One a line. The first is the current one; instances accept the others too, while keys change.
+    """
     if path is None:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         path = Path(directory) / "api_key" if directory else None
         if path is None or not path.is_file():
-            return None
+            return []
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        keys = path.read_text(encoding="utf-8").split()
     except OSError as error:
         raise SettingsError(f"API key file {path} cannot be read: {error.strerror}") from error
-    if not key or not key.isprintable() or not key.isascii():
-        raise SettingsError(f"API key file {path} must hold one line of ASCII characters")
-    return key
+    if not keys or not all(key.isprintable() and key.isascii() for key in keys):
+        raise SettingsError(f"API key file {path} must hold lines of ASCII characters, one a key")
+    return keys
 
 
 def _settings(top: _Reader, release: Path, name: str) -> Settings:

@@ -24,7 +24,7 @@ from guard_gate import wait
 from guard_log import Log
 from guard_processes import is_alive
 from guard_run import EXIT_CONFIG, EXIT_FAILURE, PID_FILE, run
-from guard_settings import Settings, SettingsError, load, read_api_key
+from guard_settings import Settings, SettingsError, load, read_api_keys
 
 CURRENT_RELEASE = Path("/opt/gpufleet/vllm/current")
 API_KEY_FILE = Path("/etc/gpufleet/credentials/vllm_api_key")
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(_release(options.release), options.name)
         if options.command == "run":
-            return run(settings, read_api_key(None), log)
+            return run(settings, read_api_keys(None), log)
         if options.command == "wait":
             return _wait(settings, log)
         return _check(settings, options)
@@ -110,7 +110,7 @@ def _release(given: Path | None) -> Path:
 
 def _wait(settings: Settings, log: Log) -> int:
     main_pid = os.environ.get("MAINPID", "")
-    target = settings.target(read_api_key(None))
+    target = settings.target(read_api_keys(None))
     ready = wait(settings, target, int(main_pid) if main_pid.isdigit() else None, log)
     return 0 if ready else EXIT_FAILURE
 
@@ -120,7 +120,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     if level == "canary" and settings.canary is None:
         raise SettingsError("the instance has no canary: set canary.prompt and canary.expect")
     key_file = options.api_key_file or (API_KEY_FILE if API_KEY_FILE.exists() else None)
-    target = settings.target(read_api_key(key_file))
+    target = settings.target(read_api_keys(key_file))
     result = check(target, level, options.timeout, alive=_guard_runs(settings.name))
     if options.json:
         print(json.dumps({"name": settings.name, "url": settings.url, **result.as_dict()}))

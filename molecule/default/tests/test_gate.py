@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-from pathlib import Path
 
-import yaml
+import ansible_playbook
 from host import Host
 from openai_api import answers
 
 UNIT = "vllm@smollm2.service"
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def roll_out(expect: str) -> subprocess.CompletedProcess[str]:
     """Run stage and rollout with a canary whose answer must contain `expect`."""
-    inventory = Path(os.environ["TEST_INVENTORY"])
-    settings = yaml.safe_load((inventory / "group_vars" / "all" / "main.yml").read_text())
-    instances = settings["vllm_instances"]
+    instances = ansible_playbook.instances()
     instances[0]["canary"]["expect"] = expect
-    variables = json.dumps({"vllm_instances": instances})
-    playbook = str(ROOT / "playbooks" / "rollout.yml")
-    return subprocess.run(
-        ["ansible-playbook", "--inventory", str(inventory), "--extra-vars", variables, playbook],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        # Molecule asks for colours, whose codes stand between the words.
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
-    )
+    return ansible_playbook.run("playbooks/rollout.yml", vllm_instances=instances)
 
 
 def current(host: Host) -> str:

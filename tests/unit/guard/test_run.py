@@ -194,23 +194,27 @@ def test_start_is_not_watched(release: Release, completions: str) -> None:
     assert process.poll() is None
 
 
-def test_key_goes_by_environment_only(release: Release, tmp_path: Path) -> None:
+def test_keys_go_by_a_private_file_only(release: Release, tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    (credentials / "api_key").write_text("geheim\n")
+    (credentials / "api_key").write_text("geheim\nbisher\n")
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
     process = release.command("run", "qwen", **environment)
     status, words = release.ask("wait", "qwen", **environment)
     assert status == 0, words
     main = next(iter(below(process.pid)))
-    assert "geheim" not in Path(f"/proc/{main}/cmdline").read_text()
+    for file in ("cmdline", "environ"):
+        assert "geheim" not in Path(f"/proc/{main}/{file}").read_text()
+    assert (release.path / "vllm.yaml").stat().st_mode & 0o777 == 0o600
     assert release.ask("check", "qwen")[0] == 8
-    key_file = str(credentials / "api_key")
-    assert release.ask("check", "qwen", "--api-key-file", key_file)[0] == 0
+    for key in ("geheim", "bisher"):
+        key_file = tmp_path / key
+        key_file.write_text(key)
+        assert release.ask("check", "qwen", "--api-key-file", str(key_file))[0] == 0
     process.send_signal(signal.SIGTERM)
     status, output = end(process)
     assert status == 0
-    assert "key in environment: yes, MARK=set" in output
+    assert "fake vLLM: 2 keys, MARK=set" in output
     assert "geheim" not in output + words
 
 

@@ -118,7 +118,7 @@ def test_one_bad_target_among_good_ones() -> None:
 
 
 def test_key_is_used_and_hidden() -> None:
-    with FakeVllm(key="geheimnis") as vllm:
+    with FakeVllm(keys=["geheimnis"]) as vllm:
         target = {"name": "a", "url": vllm.url}
         assert health([target], deadline=1)["failed"]
         result = health([{**target, "api_key": "geheimnis"}])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,7 @@ class Behaviour:
     heartbeat: str = "still"  # still (but for answers), moving, probed, absent, hang
     answer: str = "The capital of France is Paris."
     chat_template: str = "yes"
-    key: str = ""
+    keys: list[str] = field(default_factory=list)
     # As a command only.
     delay: float = 0.0
     exit_status: int = -1
@@ -96,8 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._play(behaviour.completions, {"choices": [choice], "usage": {"completion_tokens": 1}})
 
     def _authorised(self) -> bool:
-        key = self.server.behaviour.key
-        if key and self.headers.get("Authorization") != f"Bearer {key}":
+        keys = self.server.behaviour.keys
+        if keys and self.headers.get("Authorization") not in [f"Bearer {key}" for key in keys]:
             self._reply(401, b'{"error": "Unauthorized"}')
             return False
         return True
@@ -143,13 +143,13 @@ class _Handler(BaseHTTPRequestHandler):
 class FakeVllm:
     """The server inside a test."""
 
-    def __init__(self, **behaviour: str) -> None:
+    def __init__(self, **behaviour: object) -> None:
         self._server = _Server(0, Behaviour())
         self.change(**behaviour)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def change(self, **behaviour: str) -> None:
+    def change(self, **behaviour: object) -> None:
         """Change what the server does from now on."""
         for key, value in behaviour.items():
             setattr(self._server.behaviour, key, value)
@@ -188,8 +188,8 @@ def engine() -> None:
 
 def read_config(path: Path) -> tuple[int, Behaviour]:
     """Read ``key: value`` lines."""
-    values = dict(line.split(": ", 1) for line in path.read_text().splitlines())
-    behaviour = Behaviour()
+    values = dict(line.split(": ", 1) for line in path.read_text().splitlines() if line)
+    behaviour = Behaviour(keys=json.loads(values.pop("api-key", "[]")))
     port = int(values.pop("port"))
     for key, value in values.items():
         setattr(behaviour, key, type(getattr(behaviour, key))(value))
@@ -209,9 +209,7 @@ def serve(path: Path) -> int:
             stopped.set()
 
     signal.signal(signal.SIGTERM, on_term)
-    has_key = "yes" if os.environ.get("VLLM_API_KEY") else "no"
-    print(f"fake vLLM: key in environment: {has_key}, MARK={os.environ.get('MARK')}", flush=True)
-    behaviour.key = os.environ.get("VLLM_API_KEY", "")
+    print(f"fake vLLM: {len(behaviour.keys)} keys, MARK={os.environ.get('MARK')}", flush=True)
     if behaviour.children == "engine":
         subprocess.Popen([sys.executable, __file__, "engine"], start_new_session=True)
     if behaviour.exit_status >= 0 and not behaviour.exit_after:

@@ -22,7 +22,7 @@ from fake_vllm import FakeVllm
 PARIS = Canary("What is the capital of France?", "Paris")
 
 # behaviour of the server, level asked for, state, level reported, part of the detail, final
-CASES: list[tuple[dict[str, str], Level, str, str, str, bool]] = [
+CASES: list[tuple[dict[str, object], Level, str, str, str, bool]] = [
     ({}, "port", "ready", "port", "port open", False),
     ({}, "http", "ready", "http", "200", False),
     ({}, "model", "ready", "model", "serves m", False),
@@ -37,7 +37,7 @@ CASES: list[tuple[dict[str, str], Level, str, str, str, bool]] = [
     ({"models": "html"}, "token", "wrong_model", "model", "is this vLLM", True),
     ({"models": "empty"}, "token", "wrong_model", "model", "lists no model", True),
     ({"model": "other"}, "token", "wrong_model", "model", "serves other, not m", True),
-    ({"key": "secret"}, "token", "wrong_answer", "model", "API key", True),
+    ({"keys": ["secret"]}, "token", "wrong_answer", "model", "API key", True),
     ({"completions": "503"}, "token", "busy", "token", "503", False),
     ({"completions": "429"}, "token", "busy", "token", "429", False),
     ({"completions": "500"}, "token", "dead", "token", "500", False),
@@ -55,7 +55,7 @@ CASES: list[tuple[dict[str, str], Level, str, str, str, bool]] = [
 
 @pytest.mark.parametrize(("behaviour", "level", "state", "reached", "detail", "final"), CASES)
 def test_states(
-    behaviour: dict[str, str], level: Level, state: str, reached: str, detail: str, final: bool
+    behaviour: dict[str, object], level: Level, state: str, reached: str, detail: str, final: bool
 ) -> None:
     with FakeVllm(**behaviour) as server:
         seen = check(Target(Client(server.url), "m", PARIS), level, timeout=1.0)
@@ -65,7 +65,7 @@ def test_states(
     assert seen.seconds < 3
 
 
-GATEWAY: list[tuple[dict[str, str], str, str]] = [
+GATEWAY: list[tuple[dict[str, object], str, str]] = [
     ({}, "ready", "one token"),
     ({"health": "503"}, "dead", "no instance is ready"),
     ({"health": "html"}, "dead", "web page"),
@@ -74,7 +74,7 @@ GATEWAY: list[tuple[dict[str, str], str, str]] = [
 
 
 @pytest.mark.parametrize(("behaviour", "state", "detail"), GATEWAY)
-def test_gateway(behaviour: dict[str, str], state: str, detail: str) -> None:
+def test_gateway(behaviour: dict[str, object], state: str, detail: str) -> None:
     with FakeVllm(**behaviour) as server:
         seen = check(Target(Client(server.url), kind="gateway"), "token", timeout=1.0)
     assert seen.state == state
@@ -91,7 +91,7 @@ def test_refused_port(alive: bool, state: str) -> None:
 
 @pytest.mark.parametrize("kind", ["vllm", "gateway"])
 def test_key_is_sent_and_never_shown(kind: Kind) -> None:
-    with FakeVllm(key="secret") as server:
+    with FakeVllm(keys=["secret"]) as server:
         right = check(Target(Client(server.url, api_key="secret"), "m", kind=kind), "token", 1.0)
         wrong = check(Target(Client(server.url, api_key="geheim"), "m", kind=kind), "token", 1.0)
     assert right.ready

@@ -14,11 +14,11 @@ from ansible_collections.gpufleet.llm.plugins.modules import release
 
 
 def stage(
-    root: Path, text: str, check: bool = False, venv: str = "", **files: str
+    root: Path, text: str, check: bool = False, venv: str = "", units: str = ""
 ) -> dict[str, Any]:
     params = {
         "sources": {"app/main.py": base64.b64encode(b"print()\n").decode()},
-        "files": {"settings.json": text, **files},
+        "files": {"settings.json": text, **({"units/x.service": units} if units else {})},
         "links": {"venv": venv or f"{root.parent}/venvs/one"},
     }
     return release.run_staged(root, params, check)
@@ -126,7 +126,7 @@ def test_no_way_back_from_the_first(root: Path) -> None:
 
 
 def test_switch_in_check_mode_changes_nothing(root: Path) -> None:
-    first = stage(root, "a", **{"units/x.service": "[Unit]\n"})["id"]
+    first = stage(root, "a", units="[Unit]\n")["id"]
     assert switch(root, first, check=True)["changed"]
     assert switch(root, "notstaged", check=True)["changed"]
     verify(root, first, check=True)
@@ -143,8 +143,8 @@ def test_switch_to_an_unknown_release_names_those_there_are(root: Path) -> None:
 
 def test_units_come_and_go_with_their_release(root: Path) -> None:
     unit = root.parent / "systemd" / "x.service"
-    first = stage(root, "a", **{"units/x.service": "one\n"})["id"]
-    second = stage(root, "a", **{"units/x.service": "two\n"})["id"]
+    first = stage(root, "a", units="one\n")["id"]
+    second = stage(root, "a", units="two\n")["id"]
     for name, text in ((first, "one\n"), (second, "two\n"), (first, "one\n")):
         assert switch(root, name)["changed"]
         assert unit.read_text() == text

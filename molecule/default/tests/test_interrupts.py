@@ -1,0 +1,69 @@
+"""Ctrl-C at random moments of an upgrade: the service answers, and the next run ends green.
+
+GPUFLEET_INTERRUPTS sets how many moments, GPUFLEET_SEED which.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Any
+
+import ansible_playbook
+import pytest
+from host import Host, wait_until
+from openai_api import answers
+
+UNITS = ("vllm@smollm2.service", "chainlit.service")
+COUNT = int(os.environ.get("GPUFLEET_INTERRUPTS", "2"))
+SEED = int(os.environ.get("GPUFLEET_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+# An upgrade of the whole host takes about so long here; a moment after its end interrupts nothing.
+UPGRADE_SECONDS = 110.0
+# A start costs a minute of both cores.
+ANSWER_SECONDS = 300.0
+
+
+def moments() -> list[float]:
+    """Seconds after the start of an upgrade, one from each of COUNT equal parts of it."""
+    chosen = random.Random(SEED)
+    part = UPGRADE_SECONDS / COUNT
+    return [round((number + chosen.random()) * part, 1) for number in range(COUNT)]
+
+
+def upgrade(number: int) -> dict[str, Any]:
+    """Return variables that differ from those of every other number, for vLLM and for the chat."""
+    instances = ansible_playbook.instances()
+    instances[0]["options"]["seed"] = number
+    return {"vllm_instances": instances, "chainlit_title": f"Title {number}"}
+
+
+def invocations(host: Host) -> list[str]:
+    return [host.show(unit, "InvocationID")["InvocationID"] for unit in UNITS]
+
+
+@pytest.mark.parametrize(("number", "moment"), list(enumerate(moments(), start=1)))
+def test_interrupt(host: Host, url: str, model: str, number: int, moment: float) -> None:
+    before = invocations(host)
+    started = ansible_playbook.start("site.yml", **upgrade(number))
+    time.sleep(moment)
+    ended = started.poll() is not None
+    output = ansible_playbook.press_ctrl_c(started) if not ended else started.communicate()[0]
+    task = [line for line in output.splitlines() if line.startswith("TASK")][-1:]
+    # What was not restarted answers at once; what was must be given the time to load.
+    patience = 30.0 if invocations(host) == before else ANSWER_SECONDS
+    seconds = wait_until("the service answers", lambda: answers(url, model), patience)
+    print(f"seed {SEED}, {moment} s, in {task}: answered after {seconds:.0f} s")
+
+    again = ansible_playbook.run("site.yml", **upgrade(number))
+    assert again.returncode == 0, again.stdout[-3000:]
+    assert answers(url, model)
+    config = host.run("cat /opt/gpufleet/vllm/current/instances/smollm2.yaml")
+    assert f"seed: {number}" in config
+    assert host.run("find /opt/gpufleet -name '*.partial'") == ""
+
+
+def test_afterwards_the_inventory_again(host: Host, url: str, model: str) -> None:
+    done = ansible_playbook.run("site.yml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert answers(url, model)

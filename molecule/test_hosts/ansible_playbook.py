@@ -1,0 +1,55 @@
+"""Playbooks of the checkout against a scenario's inventory, as an operator runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def inventory() -> Path:
+    """Return the folder of the scenario's inventory, from molecule/test_hosts/tasks/pytest.yml."""
+    return Path(os.environ["TEST_INVENTORY"])
+
+
+def instances() -> list[dict[str, Any]]:
+    """Return the scenario's `vllm_instances`, to be changed by a test and handed to `run`."""
+    text = (inventory() / "group_vars" / "all" / "main.yml").read_text()
+    found: list[dict[str, Any]] = yaml.safe_load(text)["vllm_instances"]
+    return found
+
+
+def run(playbook: str, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    """Run a playbook, such as `site.yml`, to its end; what it printed is in `stdout`."""
+    started = start(playbook, *options, **variables)
+    output, _nothing = started.communicate()
+    return subprocess.CompletedProcess(started.args, started.returncode, output)
+
+
+def start(playbook: str, *options: str, **variables: object) -> subprocess.Popen[str]:
+    """Start a playbook in a process group of its own, as a shell does."""
+    command = ["ansible-playbook", "--inventory", str(inventory()), *options]
+    return subprocess.Popen(
+        [*command, "--extra-vars", json.dumps(variables), str(ROOT / playbook)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+        # Molecule asks for colours, whose codes stand between the words.
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+    )
+
+
+def press_ctrl_c(started: subprocess.Popen[str]) -> str:
+    """Interrupt a playbook as a terminal does, and return what it printed."""
+    os.killpg(started.pid, signal.SIGINT)
+    output, _nothing = started.communicate(timeout=60)
+    return output
