@@ -1,0 +1,90 @@
+"""The planted secrets are nowhere but in the files that are made for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ansible_playbook
+import pytest
+from host import Host
+
+# Prints one line for every place where one of the words in /root/.planted stands.
+SEARCH = r"""
+cd /
+found() { sed "s|^|$1: |"; }
+for process in /proc/[0-9]*; do
+  tr '\0' '\n' <$process/cmdline 2>/dev/null | grep -qFf /root/.planted && echo "argv: $(tr '\0' ' ' <$process/cmdline)"
+  tr '\0' '\n' <$process/environ 2>/dev/null | grep -qFf /root/.planted && echo "environment: $(tr '\0' ' ' <$process/cmdline)"
+done
+journalctl --no-pager --output=export | grep -aFf /root/.planted | head -3 | found journal
+systemctl cat '*.service' 2>/dev/null | grep -Ff /root/.planted | head -3 | found unit
+grep -rlFf /root/.planted /etc/systemd /run/systemd 2>/dev/null | found unit
+find / -xdev -type f -perm /o=r -size -20M -not -path '/proc/*' -not -path '/sys/*' -not -path '*/site-packages/*' \
+  -print0 | xargs -0 grep -lFf /root/.planted 2>/dev/null | found world-readable
+grep -rlFf /root/.planted /tmp /var/tmp /var/log /root/.ansible /opt/gpufleet --exclude-dir=venvs 2>/dev/null | found leftover
+true
+"""
+
+
+def words(keys: dict[str, Any]) -> list[str]:
+    """Return every planted secret."""
+    clients = [client["key"] for client in keys["nginx_api_clients"]]
+    return sorted({keys["vllm_api_key"], keys["nginx_vllm_api_key"], *clients})
+
+
+def search(host: Host) -> list[str]:
+    return host.run(SEARCH).splitlines()
+
+
+@pytest.fixture(autouse=True)
+def planted(edge: Host, llm: Host, keys: dict[str, Any]) -> None:
+    lines = "\\n".join(words(keys))
+    for host in (edge, llm):
+        host.run(f"umask 077; printf '{lines}\\n' >/root/.planted")
+
+
+@pytest.mark.parametrize("place", ["edge", "llm"])
+def test_hosts(place: str, edge: Host, llm: Host) -> None:
+    assert search({"edge": edge, "llm": llm}[place]) == []
+
+
+def test_the_search_finds_what_is_there(llm: Host) -> None:
+    llm.run("umask 022; head -1 /root/.planted >/var/lib/planted")
+    llm.run("systemd-run --quiet --unit=planted sh -c 'sleep 60; : '$(head -1 /root/.planted)")
+    try:
+        seen = {line.split(":")[0] for line in search(llm)}
+    finally:
+        llm.run("rm -f /var/lib/planted; systemctl stop planted")
+        llm.run("journalctl --rotate --quiet; journalctl --vacuum-time=1s --quiet")
+    assert {"argv", "world-readable", "journal"} <= seen, seen
+
+
+@pytest.mark.parametrize("options", [("--check", "--diff"), ("--diff",)])
+def test_output_of_a_change(options: tuple[str, ...], keys: dict[str, Any], tmp_path: Path) -> None:
+    """One key changes, so that the file that holds it is written before our eyes."""
+    changed = [dict(client) for client in keys["nginx_api_clients"]]
+    changed[1]["key"] = "planted-key-of-the-client-billing-2"
+    variables = tmp_path / "keys.json"
+    variables.write_text(json.dumps({"nginx_api_clients": changed}))
+    done = ansible_playbook.run(
+        "playbooks/gateway.yml", "-vvv", f"--extra-vars=@{variables}", *options
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "gpufleet_keys.conf" in done.stdout or "Write the API keys" in done.stdout
+    for word in [*words(keys), "planted-key-of-the-client-billing-2"]:
+        assert word not in done.stdout, context(done.stdout, word)
+
+
+def test_output_of_a_whole_run(keys: dict[str, Any]) -> None:
+    done = ansible_playbook.run("site.yml", "-vvv", "--diff")
+    assert done.returncode == 0, done.stdout[-3000:]
+    for word in words(keys):
+        assert word not in done.stdout, context(done.stdout, word)
+
+
+def context(output: str, word: str) -> str:
+    """Return what stands around the first place where `word` stands."""
+    place = output.index(word)
+    return output[max(0, place - 1000) : place + 200]
