@@ -6,6 +6,7 @@ MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
 MYPYPATH=files/guard:plugins/module_utils mypy files/guard
 MYPYPATH=.collections:tests/unit/probe mypy tests/unit
 MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py docs
-MYPYPATH=molecule/test_hosts mypy molecule/test_hosts molecule/default
+MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
+MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 mypy molecule/gateway
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat

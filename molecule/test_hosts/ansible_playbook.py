@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,31 @@ def instances() -> list[dict[str, Any]]:
     return found
 
 
-def run(playbook: str, *options: str, **variables: object) -> subprocess.CompletedProcess[str]:
-    """Run a playbook, such as `site.yml`, to its end; what it printed is in `stdout`."""
-    started = start(playbook, *options, **variables)
+def run(
+    playbook: str,
+    variables: Mapping[str, object] | None = None,
+    options: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run a playbook, such as `site.yml`, to its end; what it printed is in `stdout`.
+
+    `variables` win over the inventory; `wrapper` is a command that runs the whole.
+    """
+    started = start(playbook, variables, options, wrapper)
     output, _nothing = started.communicate()
     return subprocess.CompletedProcess(started.args, started.returncode, output)
 
 
-def start(playbook: str, *options: str, **variables: object) -> subprocess.Popen[str]:
+def start(
+    playbook: str,
+    variables: Mapping[str, object] | None = None,
+    options: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
+) -> subprocess.Popen[str]:
     """Start a playbook in a process group of its own, as a shell does."""
-    command = ["ansible-playbook", "--inventory", str(inventory()), *options]
+    command = [*wrapper, "ansible-playbook", "--inventory", str(inventory()), *options]
     return subprocess.Popen(
-        [*command, "--extra-vars", json.dumps(variables), str(ROOT / playbook)],
+        [*command, "--extra-vars", json.dumps(variables or {}), str(ROOT / playbook)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -46,6 +46,7 @@ iptables iptables
 ssh openssh-client
 git git
 chromium chromium
+faketime faketime
 /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc fonts-noto-cjk
 TOOLS
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)

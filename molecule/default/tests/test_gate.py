@@ -15,7 +15,7 @@ def roll_out(expect: str) -> subprocess.CompletedProcess[str]:
     """Run stage and rollout with a canary whose answer must contain `expect`."""
     instances = ansible_playbook.instances()
     instances[0]["canary"]["expect"] = expect
-    return ansible_playbook.run("playbooks/rollout.yml", vllm_instances=instances)
+    return ansible_playbook.run("playbooks/rollout.yml", {"vllm_instances": instances})
 
 
 def current(host: Host) -> str:

@@ -45,7 +45,7 @@ def invocations(host: Host) -> list[str]:
 @pytest.mark.parametrize(("number", "moment"), list(enumerate(moments(), start=1)))
 def test_interrupt(host: Host, url: str, model: str, number: int, moment: float) -> None:
     before = invocations(host)
-    started = ansible_playbook.start("site.yml", **upgrade(number))
+    started = ansible_playbook.start("site.yml", upgrade(number))
     time.sleep(moment)
     ended = started.poll() is not None
     output = ansible_playbook.press_ctrl_c(started) if not ended else started.communicate()[0]
@@ -55,7 +55,7 @@ def test_interrupt(host: Host, url: str, model: str, number: int, moment: float)
     seconds = wait_until("the service answers", lambda: answers(url, model), patience)
     print(f"seed {SEED}, {moment} s, in {task}: answered after {seconds:.0f} s")
 
-    again = ansible_playbook.run("site.yml", **upgrade(number))
+    again = ansible_playbook.run("site.yml", upgrade(number))
     assert again.returncode == 0, again.stdout[-3000:]
     assert answers(url, model)
     config = host.run("cat /opt/gpufleet/vllm/current/instances/smollm2.yaml")

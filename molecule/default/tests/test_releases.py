@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import ansible_playbook
@@ -30,8 +31,13 @@ def two_instances(**options: object) -> list[dict[str, Any]]:
 
 
 def site(**variables: object) -> None:
-    done = ansible_playbook.run("site.yml", **variables)
+    done = ansible_playbook.run("site.yml", variables)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def roll_back(release: str) -> subprocess.CompletedProcess[str]:
+    variables = {"rollback_service": "vllm", "rollback_release": release}
+    return ansible_playbook.run("playbooks/rollback.yml", variables)
 
 
 def pids(host: Host, *units: str) -> dict[str, str]:
@@ -75,7 +81,7 @@ def test_title_of_the_chat_restarts_no_instance(host: Host) -> None:
 
 def test_rollback_brings_the_settings_of_before(host: Host) -> None:
     before = pids(host, FIRST, SECOND, CHAT)
-    done = ansible_playbook.run("playbooks/rollback.yml", rollback_service="vllm")
+    done = ansible_playbook.run("playbooks/rollback.yml", {"rollback_service": "vllm"})
     assert done.returncode == 0, done.stdout[-3000:]
     assert restarted(host, before) == [SECOND]
     running = host.run(f"cat /proc/{pids(host, SECOND)[SECOND]}/cwd/instances/second.yaml")
@@ -86,9 +92,7 @@ def test_rollback_to_a_named_release_stops_what_it_lacks(
     host: Host, url: str, model: str, single: str
 ) -> None:
     before = pids(host, FIRST, CHAT)
-    done = ansible_playbook.run(
-        "playbooks/rollback.yml", rollback_service="vllm", rollback_release=single
-    )
+    done = roll_back(single)
     assert done.returncode == 0, done.stdout[-3000:]
     assert restarted(host, before) == []
     second = host.show(SECOND, "ActiveState", "UnitFileState")
@@ -99,9 +103,7 @@ def test_rollback_to_a_named_release_stops_what_it_lacks(
 
 def test_rollback_to_a_release_that_is_not_there(host: Host, single: str) -> None:
     before = pids(host, FIRST, CHAT)
-    done = ansible_playbook.run(
-        "playbooks/rollback.yml", rollback_service="vllm", rollback_release="0123456789ab"
-    )
+    done = roll_back("0123456789ab")
     assert done.returncode != 0
     assert "There is no release 0123456789ab" in done.stdout
     assert single in done.stdout

@@ -35,7 +35,7 @@ def site(variables: Path, **changes: object) -> None:
     """Change the inventory and run site.yml."""
     before = json.loads(variables.read_text()) if variables.exists() else {}
     variables.write_text(json.dumps({**before, **changes}))
-    done = ansible_playbook.run("site.yml", f"--extra-vars=@{variables}")
+    done = ansible_playbook.run("site.yml", options=[f"--extra-vars=@{variables}"])
     assert done.returncode == 0, done.stdout[-3000:]
 
 

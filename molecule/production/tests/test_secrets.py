@@ -53,9 +53,8 @@ def test_output_of_a_change(options: tuple[str, ...], keys: dict[str, Any], tmp_
     changed[1]["key"] = "planted-key-of-the-client-billing-2"
     variables = tmp_path / "keys.json"
     variables.write_text(json.dumps({"nginx_api_clients": changed}))
-    done = ansible_playbook.run(
-        "playbooks/gateway.yml", "-vvv", f"--extra-vars=@{variables}", *options
-    )
+    options = ("-vvv", f"--extra-vars=@{variables}", *options)
+    done = ansible_playbook.run("playbooks/gateway.yml", options=options)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Write the API keys" in done.stdout
     for word in [*words(keys), "planted-key-of-the-client-billing-2"]:
@@ -63,7 +62,7 @@ def test_output_of_a_change(options: tuple[str, ...], keys: dict[str, Any], tmp_
 
 
 def test_output_of_a_whole_run(keys: dict[str, Any]) -> None:
-    done = ansible_playbook.run("site.yml", "-vvv", "--diff")
+    done = ansible_playbook.run("site.yml", options=["-vvv", "--diff"])
     assert done.returncode == 0, done.stdout[-3000:]
     for word in words(keys):
         assert word not in done.stdout, context(done.stdout, word)

@@ -1,0 +1,145 @@
+"""Every bad input is refused with its remedy, and the service answers throughout.
+
+docs/errors.md shows each message. When one has changed, the last test leaves the new page in
+.cache/errors.md.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ansible_playbook
+import certificates
+import errors_page
+import httpx
+import pytest
+import yaml
+from bad_input import HOST, INVENTORY, STAGE, Row
+from host import Host
+from openai_api import ask
+
+UNITS = ("vllm@smollm2.service", "chainlit.service", "nginx.service")
+ROWS = [make() for make in [*INVENTORY, *HOST, *STAGE]]
+MESSAGES: dict[str, str] = {}
+
+
+class Asker(threading.Thread):
+    """Asks the service a question every second; `failures` says what did not come."""
+
+    def __init__(self, url: str, model: str) -> None:
+        super().__init__(daemon=True)
+        self.url, self.model = url, model
+        self.ended = threading.Event()
+        self.answers = 0
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        """Ask until ended."""
+        while not self.ended.wait(1):
+            try:
+                assert "Paris" in ask(self.url, self.model)
+                self.answers += 1
+            except (httpx.HTTPError, AssertionError) as error:
+                self.failures.append(f"{time.strftime('%X')} {error!r}")
+
+
+@pytest.fixture(scope="module")
+def asker(url: str, model: str) -> Iterator[Asker]:
+    thread = Asker(url, model)
+    thread.start()
+    yield thread
+    thread.ended.set()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def untouched(host: Host) -> dict[str, str]:
+    """Return what no row may change: the services' invocations and the current releases."""
+    return fingerprint(host)
+
+
+def fingerprint(host: Host) -> dict[str, str]:
+    seen = {unit: host.show(unit, "InvocationID")["InvocationID"] for unit in UNITS}
+    for service in ("vllm", "chainlit"):
+        seen[service] = host.run(f"readlink /opt/gpufleet/{service}/current")
+    seen["gateway"] = host.run("sha256sum /etc/nginx/conf.d/gpufleet.conf /etc/nginx/nginx.conf")
+    return seen
+
+
+@pytest.fixture(scope="module", autouse=True)
+def material(host: Host) -> Iterator[None]:
+    """Lay out what rows need: certificates, a wheel and locks that are not what they should be."""
+    today = datetime.datetime.now(datetime.timezone.utc)
+    year = datetime.timedelta(days=365)
+    certificates.issue(host, "/srv/expired", "llm.example.com", today - 2 * year, today - year)
+    certificates.issue(host, "/srv/other", "other.example.com", today - year, today + year)
+    lock = (ansible_playbook.ROOT / "files/locks/chat.txt").read_text()
+    match = re.search(r"^idna==(\S+).*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
+    assert match, "the chat's lock has no idna"
+    folders = {
+        "bad": re.sub("sha256:[0-9a-f]{8}", "sha256:00000000", lock),
+        "small": match.group(0).rstrip().rstrip("\\"),
+    }
+    for name, text in folders.items():
+        folder = Path(f"/tmp/gpufleet-{name}-lock/locks")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "chat.txt").write_text(text + "\n")
+    wheel = f"idna-{match.group(1)}"
+    host.run(
+        f"mkdir -p /srv/tampered && cd /srv/tampered && mkdir -p {wheel}.dist-info idna"
+        f" && printf 'Metadata-Version: 2.1\\nName: idna\\nVersion: {match.group(1)}\\n'"
+        f" >{wheel}.dist-info/METADATA && printf 'Wheel-Version: 1.0\\nGenerator: test\\n"
+        f"Root-Is-Purelib: true\\nTag: py3-none-any\\n' >{wheel}.dist-info/WHEEL"
+        f" && touch {wheel}.dist-info/RECORD idna/__init__.py"
+        f" && python3 -m zipfile -c {wheel}-py3-none-any.whl {wheel}.dist-info idna"
+    )
+    yield
+    for name in folders:
+        shutil.rmtree(f"/tmp/gpufleet-{name}-lock")
+    host.run("rm -rf /srv/expired /srv/other /srv/tampered /srv/empty /srv/venvs")
+
+
+def message_of(output: str) -> str:
+    """Return the message of the last task that failed."""
+    blocks = re.findall(r"^fatal: .*?FAILED! =>\s*\n((?: .*\n|\n)+)", output, re.MULTILINE)
+    assert blocks, output[-3000:]
+    return str(yaml.safe_load(blocks[-1])["msg"]).strip()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
+def test_refused(row: Row, host: Host, asker: Asker, untouched: dict[str, str]) -> None:
+    if row.prepare:
+        host.run(row.prepare)
+    try:
+        done = ansible_playbook.run("site.yml", row.variables, row.options, row.wrapper)
+    finally:
+        if row.undo:
+            host.run(row.undo)
+    assert done.returncode != 0, "it was accepted"
+    message = message_of(done.stdout)
+    MESSAGES[row.title] = message
+    plain = " ".join(message.split())
+    assert [word for word in row.words if word not in plain] == [], message
+    assert fingerprint(host) == untouched
+    assert asker.failures == []
+
+
+def test_the_service_answered_throughout(asker: Asker) -> None:
+    assert asker.failures == []
+    assert asker.answers >= len(ROWS)
+
+
+def test_page_of_errors_is_current() -> None:
+    assert list(MESSAGES) == [row.title for row in ROWS], "some rows have not run"
+    page = errors_page.render(ROWS, MESSAGES)
+    committed = ansible_playbook.ROOT / "docs" / "errors.md"
+    if committed.read_text() != page:
+        new = ansible_playbook.ROOT / ".cache" / "errors.md"
+        new.write_text(page)
+        pytest.fail(f"docs/errors.md is not current: cp {new.relative_to(new.parents[1])} docs/")
