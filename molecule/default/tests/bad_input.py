@@ -177,6 +177,12 @@ INVENTORY: list[Callable[[], Row]] = [
 
 HOST: list[Callable[[], Row]] = [
     lambda: Row(
+        "No systemd",
+        ("default-nosystemd", "systemd"),
+        shown="a host whose first process is not systemd",
+        options=("--inventory", "/tmp/gpufleet-nosystemd/nosystemd.yml"),
+    ),
+    lambda: Row(
         "Port in use by another program",
         ("8300", "python3"),
         instance(port=8300),

@@ -22,6 +22,7 @@ import pytest
 import yaml
 from bad_input import HOST, INVENTORY, STAGE, Row
 from host import Host
+from host_without_systemd import host_without_systemd
 from openai_api import ask
 
 UNITS = ("vllm@smollm2.service", "chainlit.service", "nginx.service")
@@ -99,7 +100,11 @@ def material(host: Host) -> Iterator[None]:
         f" && touch {wheel}.dist-info/RECORD idna/__init__.py"
         f" && python3 -m zipfile -c {wheel}-py3-none-any.whl {wheel}.dist-info idna"
     )
-    yield
+    folder = Path("/tmp/gpufleet-nosystemd")
+    folder.mkdir(exist_ok=True)
+    with host_without_systemd(folder):
+        yield
+    shutil.rmtree(folder)
     for name in folders:
         shutil.rmtree(f"/tmp/gpufleet-{name}-lock")
     host.run("rm -rf /srv/expired /srv/other /srv/tampered /srv/empty /srv/venvs")

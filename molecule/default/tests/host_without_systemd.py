@@ -1,0 +1,39 @@
+"""A host like the others, only that its first process is not systemd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+NAME, ADDRESS = "default-nosystemd", "10.89.87.16"
+
+
+def podman(*arguments: str, text: str = "") -> None:
+    """Run podman as root; raises CalledProcessError when it refuses."""
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    command = [*as_root, "podman", *arguments]
+    subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+
+
+@contextmanager
+def host_without_systemd(folder: Path) -> Iterator[Path]:
+    """Boot it; yields an inventory that adds it to the group inference."""
+    place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}"]
+    start = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
+    image = "localhost/gpufleet-test/debian12"
+    podman("--runtime=runc", "run", "--detach", "--replace", *place, image, "sh", "-c", start)
+    try:
+        key = Path(os.environ["TEST_SSH_KEY"]).with_suffix(".pub").read_text()
+        trust = "umask 077 && mkdir -p /root/.ssh && cat >/root/.ssh/authorized_keys"
+        podman("exec", "--interactive", f"gpufleet-{NAME}", "sh", "-c", trust, text=key)
+        inventory = folder / "nosystemd.yml"
+        hosts = {NAME: {"ansible_host": ADDRESS}}
+        inventory.write_text(yaml.safe_dump({"inference": {"hosts": hosts}}))
+        yield inventory
+    finally:
+        podman("rm", "--force", "--time=1", f"gpufleet-{NAME}")
