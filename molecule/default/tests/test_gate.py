@@ -29,7 +29,8 @@ def test_first_release_with_a_wrong_answer(host: Host) -> None:
     assert run.returncode != 0
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
     assert "Berlin" in run.stdout
-    assert host.show(UNIT, "ActiveState")["ActiveState"] == "failed"
+    # Which of the two depends on whether systemd was about to try again when it was stopped.
+    assert host.show(UNIT, "ActiveState")["ActiveState"] in ("failed", "inactive")
 
 
 def test_good_release_after_it(host: Host, url: str, model: str) -> None:
