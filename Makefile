@@ -1,7 +1,10 @@
 # The single entry for people and CI: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The version of ansible-core to work with; each has its environment (tests/ansible_core.sh).
+ANSIBLE ?= 2.19
+venv := $(if $(filter 2.19,$(ANSIBLE)),.venv,.cache/ansible-$(ANSIBLE))
+export PATH := $(CURDIR)/$(venv)/bin:$(PATH)
 export GPUFLEET_CACHE ?= $(HOME)/.cache/gpufleet
 # Wide lines of test output stay whole.
 export MOLECULE_COMMAND_BORDERS := false
@@ -17,6 +20,7 @@ chat_python := .cache/chat-venv/bin/python
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo "  SCENARIO=name chooses a scenario of molecule/ for 'make molecule'"
+	@echo "  ANSIBLE=2.21 chooses that ansible-core for 'make unit', 'make sanity' and 'make molecule'"
 
 .PHONY: setup
 setup: ## Install what the demo and the tests need on this machine
@@ -38,9 +42,13 @@ stop: ## Stop the test hosts; make demo starts the demo's again
 
 .PHONY: test
 test: setup stop ## Run every check
+	@$(step) "Set up ansible-core 2.19 and 2.21" tests/ansible_core.sh 2.19 2.21
 	@$(step) "Lint" $(MAKE) --no-print-directory lint
-	@$(step) "Unit tests" $(MAKE) --no-print-directory unit
-	@$(step) "ansible-test sanity" $(MAKE) --no-print-directory sanity
+	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
+	@for core in 2.19 2.21; do \
+	  $(step) "Unit tests, ansible-core $$core" $(MAKE) --no-print-directory unit ANSIBLE=$$core && \
+	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
+	done
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
 	@$(step) "Molecule default" $(MAKE) --no-print-directory molecule SCENARIO=default
 	@$(step) summary
@@ -56,9 +64,17 @@ lint: $(chat_python) ## Check style, types and generated files
 	python docs/generate.py --check
 	antsibull-changelog lint
 
+# In the course of `make test` the machine is set up already.
+.PHONY: core
+core: $(if $(filter 0,$(MAKELEVEL)),setup)
+	@tests/ansible_core.sh $(ANSIBLE)
+
 .PHONY: unit
-unit: $(chat_python) ## Run the unit tests
+unit: core ## Run the unit tests of the collection
 	pytest --quiet --numprocesses 2 tests/unit
+
+.PHONY: chat
+chat: $(chat_python) ## Run the unit tests of the chat app
 	$(chat_python) -m pytest --quiet -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function files/chat/tests
 
 $(chat_python): files/chat/tests/requirements.lock
@@ -67,11 +83,11 @@ $(chat_python): files/chat/tests/requirements.lock
 	touch $@
 
 .PHONY: sanity
-sanity: ## Run ansible-test sanity on the built and installed collection
+sanity: core ## Run ansible-test sanity on the built and installed collection
 	tests/sanity.sh
 
 .PHONY: molecule
-molecule: setup ## Run one scenario: make molecule SCENARIO=default
+molecule: core ## Run one scenario: make molecule SCENARIO=default
 	molecule test --scenario-name $(SCENARIO)
 
 .PHONY: locks

@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
 MYPYPATH=files/guard:plugins/module_utils mypy files/guard
 MYPYPATH=.collections:tests/unit/probe mypy tests/unit
-MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py docs
+MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py
+MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 mypy molecule/gateway

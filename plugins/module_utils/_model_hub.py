@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -28,6 +28,8 @@ HUGGINGFACE = "huggingface"
 MODELSCOPE = "modelscope"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# Beginnings of the variables by which a host sets up the tools for itself.
+_OWN = ("HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "PYTHON")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MOVING = ("main", "master", "HEAD")
 # The ModelScope command line lists no files; its library does. Prints JSON.
@@ -57,6 +59,8 @@ class RemoteFile:
 class Hub:
     """How to reach a hub: kind, tools, and what the tools find in their environment."""
 
+    # AnsibleModule.run_command: status, output and errors of a command.
+    run_command: Callable[..., tuple[int, str, str]]
     kind: str
     tools_venv: Path
     home: Path
@@ -227,27 +231,24 @@ def _run(hub: Hub, command: list[str]) -> str:
             f"The download tools are not there: {program} does not exist.",
             "Install files/locks/model.in into a virtual environment and name it in tools_venv.",
         )
-    try:
+    environment = _environment(hub)
+    # Nothing of the host's own settings reaches the tools.
+    hidden = [name for name in os.environ if name.startswith(_OWN) and name not in environment]
+    status, output, errors = hub.run_command(
+        ["env", *(f"--unset={name}" for name in hidden), str(program), *command[1:]],
+        environ_update=environment,
+        expand_user_and_vars=False,
+        errors="replace",
         # The tool keeps the lock open: should this process be killed, the next run waits for it.
-        done = subprocess.run(
-            [str(program), *command[1:]],
-            env=_environment(hub),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=True,
-            pass_fds=() if hub.lock_fd is None else (hub.lock_fd,),
-        )
-    except subprocess.CalledProcessError as error:
-        output = f"{error.stdout}{error.stderr}"
+        pass_fds=() if hub.lock_fd is None else (hub.lock_fd,),
+    )
+    if status != 0:
+        said = f"{output}{errors}"
         shown = "the list of files" if command[0] == "python" else " ".join(command[:2])
         raise ToolError(
-            f"{hub.kind}: {shown} failed ({error.returncode}):\n{_gist(output)}\n",
-            _remedy(output),
-            output,
-        ) from error
-    return done.stdout
+            f"{hub.kind}: {shown} failed ({status}):\n{_gist(said)}\n", _remedy(said), said
+        )
+    return output
 
 
 def _gist(output: str) -> str:
@@ -274,20 +275,18 @@ def _remedy(output: str) -> str:
 
 
 def _environment(hub: Hub) -> dict[str, str]:
-    """Return what the tools may see: nothing of the host's own hub settings, one home."""
-    own = ("HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "PYTHON")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-    env.update(
-        HOME=str(hub.home),
-        HF_HOME=str(hub.home / "huggingface"),
-        HF_HUB_DISABLE_PROGRESS_BARS="1",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        HF_HUB_DISABLE_UPDATE_CHECK="1",
-        MODELSCOPE_HOME=str(hub.home / "modelscope"),
-        MODELSCOPE_CACHE=str(hub.home / "modelscope-cache"),
-        NO_COLOR="1",
-        PYTHONUTF8="1",
-    )
+    """Return what the tools' environment has on top of the host's: our settings, one home."""
+    env = {
+        "HOME": str(hub.home),
+        "HF_HOME": str(hub.home / "huggingface"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "MODELSCOPE_HOME": str(hub.home / "modelscope"),
+        "MODELSCOPE_CACHE": str(hub.home / "modelscope-cache"),
+        "NO_COLOR": "1",
+        "PYTHONUTF8": "1",
+    }
     if hub.endpoint:
         # Mirrors serve plain HTTP; Xet would go past them to the hub's own storage.
         env.update(HF_ENDPOINT=hub.endpoint, HF_HUB_DISABLE_XET="1")

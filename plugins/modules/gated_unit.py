@@ -114,7 +114,6 @@ journal:
 """
 
 import hashlib
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +132,17 @@ PROPERTIES = (
 )
 
 
-def systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run systemctl; the caller looks at what came of it."""
-    return subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+def systemctl(module: AnsibleModule, *arguments: str) -> tuple[int, str, str]:
+    """Run systemctl and return its status, output and errors, for the caller to look at."""
+    status, output, errors = module.run_command(["systemctl", *arguments])
+    return status, output, errors
 
 
-def show(unit: str) -> dict[str, str]:
+def show(module: AnsibleModule, unit: str) -> dict[str, str]:
     """Properties of the unit by name; empty values where systemd knows none."""
-    shown = systemctl("show", "--timestamp=unix", "--property=" + ",".join(PROPERTIES), unit)
-    pairs = (line.partition("=") for line in shown.stdout.splitlines())
+    wanted = ["--timestamp=unix", "--property=" + ",".join(PROPERTIES)]
+    _status, output, _errors = systemctl(module, "show", *wanted, unit)
+    pairs = (line.partition("=") for line in output.splitlines())
     found = {name: value for name, _equals, value in pairs}
     return {name: found.get(name, "") for name in PROPERTIES}
 
@@ -187,24 +188,20 @@ def restart_reason(shown: dict[str, str], inputs: dict[str, str], files: list[st
     return ""
 
 
-def journal_of(unit: str, lines: int) -> list[str]:
+def journal_of(module: AnsibleModule, unit: str, lines: int) -> list[str]:
     """The last lines of the unit, without dates."""
-    shown = subprocess.run(
-        ["journalctl", "--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return shown.stdout.splitlines()
+    wanted = ["--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"]
+    _status, output, _errors = module.run_command(["journalctl", *wanted])
+    return str(output).splitlines()
 
 
 def begin(module: AnsibleModule) -> dict[str, Any]:
     """Enable the unit and restart it if it must be, without waiting for it."""
     unit, check = module.params["name"], module.check_mode
-    shown = show(unit)
+    shown = show(module, unit)
     if not check and (shown["NeedDaemonReload"] == "yes" or shown["LoadState"] == "not-found"):
-        systemctl("daemon-reload")
-        shown = show(unit)
+        systemctl(module, "daemon-reload")
+        shown = show(module, unit)
     reason = restart_reason(shown, module.params["inputs"], module.params["files"])
     if not reason and check and module.params["changed_files"]:
         reason = "its unit file or credentials change"
@@ -232,7 +229,7 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
         ask(module, "enable", unit)
     if reason or result["starting"]:
         # Planned starts and crashes share one start limit (systemd.unit(5), StartLimitBurst=).
-        systemctl("reset-failed", unit)
+        systemctl(module, "reset-failed", unit)
     if reason:
         started = shown["ActiveState"] not in ("inactive", "failed")
         ask(module, "--no-block", "restart" if started else "start", unit)
@@ -241,14 +238,15 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
 
 def ask(module: AnsibleModule, *arguments: str) -> None:
     """Run systemctl; the module fails with its words when it refuses."""
-    asked = systemctl(*arguments)
-    if asked.returncode != 0:
-        module.fail_json(msg=f"systemctl {' '.join(arguments)}: {asked.stderr.strip()}")
+    status, _output, errors = systemctl(module, *arguments)
+    if status != 0:
+        module.fail_json(msg=f"systemctl {' '.join(arguments)}: {errors.strip()}")
 
 
-def look(unit: str) -> dict[str, Any]:
+def look(module: AnsibleModule) -> dict[str, Any]:
     """How far the unit is: `ready`, `waiting` or `failed`, and the journal's last lines."""
-    shown = show(unit)
+    unit = module.params["name"]
+    shown = show(module, unit)
     restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
     if shown["ActiveState"] == "active":
         verdict = "ready"
@@ -256,7 +254,7 @@ def look(unit: str) -> dict[str, Any]:
         verdict = "failed"
     else:
         verdict = "waiting"
-    lines = journal_of(unit, 30 if verdict == "failed" else 1)
+    lines = journal_of(module, unit, 30 if verdict == "failed" else 1)
     return {
         "changed": False,
         "verdict": verdict,
@@ -284,9 +282,9 @@ def main() -> None:
     if module.params["step"] == "begin":
         module.exit_json(**begin(module))
     if module.params["step"] == "look":
-        module.exit_json(**look(unit))
-    systemctl("stop", unit)
-    module.exit_json(changed=True, state=state_of(show(unit)))
+        module.exit_json(**look(module))
+    systemctl(module, "stop", unit)
+    module.exit_json(changed=True, state=state_of(show(module, unit)))
 
 
 if __name__ == "__main__":

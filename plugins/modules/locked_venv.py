@@ -106,7 +106,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -155,7 +154,7 @@ class BuildError(Exception):
     """The environment cannot be built; the text says why and what to do."""
 
 
-def find_interpreter(versions: list[str]) -> tuple[str, str]:
+def find_interpreter(module: AnsibleModule, versions: list[str]) -> tuple[str, str]:
     """Return path and `major.minor` of the first interpreter found, in the order of `versions`.
 
     Raises BuildError when there is none.
@@ -164,14 +163,11 @@ def find_interpreter(versions: list[str]) -> tuple[str, str]:
         path = version if Path(version).is_absolute() else shutil.which("python" + version)
         if path is None or not os.access(path, os.X_OK):
             continue
-        found = subprocess.run(
-            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
-            capture_output=True,
-            text=True,
-            check=False,
+        status, output, _errors = module.run_command(
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
         )
-        if found.returncode == 0:
-            return path, found.stdout.strip()
+        if status == 0:
+            return path, output.strip()
     raise BuildError(
         "No suitable Python on this host: the lock needs one of {}. Install it (Debian 12: "
         "apt-get install python3.11), or name an interpreter in python_release_python.".format(
@@ -190,7 +186,7 @@ def environment_name(requirements: str, build_constraints: str, version: str) ->
 
 
 def builder_environment(params: dict[str, Any]) -> dict[str, str]:
-    """Environment variables of the builder, so that no address with a password is in its argv."""
+    """What the builder's environment has, so that no address with a password is in its argv."""
     values = {
         "UV_CACHE_DIR": params["cache"],
         "UV_DEFAULT_INDEX": params["index_url"],
@@ -205,9 +201,9 @@ def builder_environment(params: dict[str, Any]) -> dict[str, str]:
         "HTTP_PROXY": params["proxy"],
     }
     given = {name: value for name, value in values.items() if value}
-    # Without a pyvenv of its own in the way, and deaf to the settings of whoever calls.
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        # Deaf to the settings of whoever calls: Python takes an empty one for none.
+        **{name: "" for name in os.environ if name.startswith("PYTHON")},
         "UV_NO_CONFIG": "1",
         # Several indexes may hold one name (PyTorch's does): the hashes of the lock decide.
         "UV_INDEX_STRATEGY": "unsafe-best-match",
@@ -226,26 +222,22 @@ def remedy_for(output: str) -> str:
     return UNREACHABLE
 
 
-def call(argv: list[str], environment: dict[str, str]) -> None:
+def call(module: AnsibleModule, argv: list[str], environment: dict[str, str]) -> None:
     """Run one step of the build; raises BuildError with the end of its output and a remedy."""
-    done = subprocess.run(
-        argv,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    status, output, errors = module.run_command(
+        argv, environ_update=environment, expand_user_and_vars=False
     )
-    if done.returncode != 0:
-        output = done.stdout.strip()
+    if status != 0:
+        said = f"{output}{errors}".strip()
         raise BuildError(
             "{} ended with {}: {}\nRemedy: {}.".format(
-                " ".join(argv[:3]), done.returncode, output[-2000:], remedy_for(output)
+                " ".join(argv[:3]), status, said[-2000:], remedy_for(said)
             )
         )
 
 
 def build(
+    module: AnsibleModule,
     place: Path,
     python: str,
     uv: str | None,
@@ -258,17 +250,17 @@ def build(
         lock = Path(folder, "requirements.txt")
         lock.write_text(requirements)
         if uv is None:
-            call([python, "-m", "venv", str(place)], environment)
+            call(module, [python, "-m", "venv", str(place)], environment)
             pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--no-deps"]
-            call([*pip, "--require-hashes", "--requirement", str(lock)], environment)
+            call(module, [*pip, "--require-hashes", "--requirement", str(lock)], environment)
             return
-        call([uv, "venv", "--relocatable", "--python", python, str(place)], environment)
+        call(module, [uv, "venv", "--relocatable", "--python", python, str(place)], environment)
         sync = [uv, "pip", "sync", "--require-hashes", "--compile-bytecode"]
         if build_constraints:
             constraints = Path(folder, "build-constraints.txt")
             constraints.write_text(build_constraints)
             sync += ["--build-constraints", str(constraints)]
-        call([*sync, "--python", str(place / "bin" / "python"), str(lock)], environment)
+        call(module, [*sync, "--python", str(place / "bin" / "python"), str(lock)], environment)
 
 
 @contextmanager
@@ -298,7 +290,7 @@ def main() -> None:
     )
     params = module.params
     try:
-        python, version = find_interpreter(params["python_versions"])
+        python, version = find_interpreter(module, params["python_versions"])
     except BuildError as error:
         module.fail_json(msg=str(error))
     name = environment_name(params["requirements"], params["build_constraints"], version)
@@ -320,6 +312,7 @@ def main() -> None:
             if not final.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
                 build(
+                    module,
                     partial,
                     python,
                     params["uv"],

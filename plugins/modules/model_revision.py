@@ -332,6 +332,7 @@ def fetch(module: AnsibleModule, layout: Layout, lock_fd: int) -> None:
         if token:
             module.no_log_values.add(token)
         access = hub.Hub(
+            run_command=module.run_command,
             kind=params["hub"],
             tools_venv=Path(params["tools_venv"]),
             home=layout.home,

@@ -30,6 +30,12 @@ def test_specs_equal_defaults(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_has_all_its_parts(role: str) -> None:
+    for part in ("README.md", "defaults/main.yml", "meta/argument_specs.yml", "meta/main.yml"):
+        assert (ROOT / "roles" / role / part).is_file(), part
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_every_entry_point_has_specs(role: str) -> None:
     specs = load(role, "meta/argument_specs.yml")["argument_specs"]
     for entry_point in specs:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.llm.plugins.modules import gated_unit
 
 
@@ -97,6 +99,9 @@ def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
     ],
 )
 def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
-    monkeypatch.setattr(gated_unit, "show", lambda _unit: {"Result": "", **shown(**changes)})
-    monkeypatch.setattr(gated_unit, "journal_of", lambda _unit, _lines: [])
-    assert gated_unit.look("x.service")["verdict"] == verdict
+    states = {"Result": "", **shown(**changes)}
+    monkeypatch.setattr(gated_unit, "show", lambda _module, _unit: states)
+    monkeypatch.setattr(gated_unit, "journal_of", lambda _module, _unit, _lines: [])
+    with patch_module_args({"name": "x.service"}):
+        module = AnsibleModule(argument_spec={"name": {"type": "str"}})
+    assert gated_unit.look(module)["verdict"] == verdict

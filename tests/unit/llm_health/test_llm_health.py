@@ -91,9 +91,15 @@ def test_failures_say_what_to_do(
     assert words in result["msg"]
 
 
+def recover_when_asked_twice(vllm: FakeVllm) -> None:
+    while vllm.completions < 2:
+        time.sleep(0.05)
+    vllm.change(completions="ok")
+
+
 def test_waits_until_ready() -> None:
     with FakeVllm(completions="503") as vllm:
-        threading.Timer(2.0, vllm.change, kwargs={"completions": "ok"}).start()
+        threading.Thread(target=recover_when_asked_twice, args=(vllm,), daemon=True).start()
         result = health([{"name": "qwen", "url": vllm.url}], deadline=20)
     assert result["ready"]
     assert result["checks"][0]["attempts"] > 1

@@ -6,6 +6,8 @@ import sys
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.llm.plugins.modules import locked_venv
 
 PARAMS: dict[str, Any] = {
@@ -16,6 +18,12 @@ PARAMS: dict[str, Any] = {
     "ca_bundle": "/etc/ca.pem",
     "proxy": "http://proxy.example:3128",
 }
+
+
+@pytest.fixture
+def module() -> AnsibleModule:
+    with patch_module_args({}):
+        return AnsibleModule(argument_spec={})
 
 
 @pytest.mark.parametrize(
@@ -29,15 +37,15 @@ def test_name_follows_all_that_goes_in(other: tuple[str, str, str]) -> None:
     assert name != locked_venv.environment_name(*other)
 
 
-def test_first_interpreter_found_wins() -> None:
-    path, version = locked_venv.find_interpreter(["9.9", sys.executable])
+def test_first_interpreter_found_wins(module: AnsibleModule) -> None:
+    path, version = locked_venv.find_interpreter(module, ["9.9", sys.executable])
     assert path == sys.executable
     assert version == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def test_no_interpreter_names_the_remedy() -> None:
+def test_no_interpreter_names_the_remedy(module: AnsibleModule) -> None:
     with pytest.raises(locked_venv.BuildError, match=r"9\.9.*python_release_python"):
-        locked_venv.find_interpreter(["9.9", "/nowhere/python"])
+        locked_venv.find_interpreter(module, ["9.9", "/nowhere/python"])
 
 
 def test_environment_holds_every_setting() -> None:
@@ -71,8 +79,8 @@ def test_failure_ends_with_the_remedy(output: str, remedy: str) -> None:
     assert remedy in locked_venv.remedy_for(output)
 
 
-def test_builder_that_fails_is_quoted() -> None:
+def test_builder_that_fails_is_quoted(module: AnsibleModule) -> None:
     with pytest.raises(locked_venv.BuildError, match=r"(?s)ended with 3: no version of.*Remedy"):
         locked_venv.call(
-            [sys.executable, "-c", "import sys; print('no version of x'); sys.exit(3)"], {}
+            module, [sys.executable, "-c", "import sys; print('no version of x'); sys.exit(3)"], {}
         )

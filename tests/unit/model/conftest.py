@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# The test helpers beside this file are imported by their full name.
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.llm.plugins.modules import model_revision
 

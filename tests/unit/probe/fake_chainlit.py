@@ -29,6 +29,9 @@ class _Server(ThreadingHTTPServer):
         self.received: list[str] = []
         self.cookies: set[str] = set()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that leave are part of the game."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
