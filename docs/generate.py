@@ -50,7 +50,8 @@ def table(options: dict[str, Any]) -> list[str]:
             choices = ", ".join(f"`{choice}`" for choice in option.get("choices", []))
             what = plain(option["description"]) + (f" One of {choices}." if choices else "")
             rows.append(f"| `{prefix}{name}` ({kind}) | {default_of(option)} | {what} |")
-            add(f"{prefix}{name}[].", option.get("options", {}))
+            item = "[]" if kind == "list" else ""
+            add(f"{prefix}{name}{item}.", option.get("options", {}))
 
     add("", options)
     return rows
