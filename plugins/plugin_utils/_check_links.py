@@ -88,7 +88,7 @@ def _chat_keys(fleet: Fleet) -> list[Finding]:
         if "chainlit_upstream_url" in host.given or "chainlit_api_key" not in host.values:
             continue  # it talks to another API, or the key is told already
         key = host.text("chainlit_api_key")
-        refusing = [gateway.name for gateway, keys in clients if key not in keys]
+        refusing = [gateway.name for gateway, keys in clients if not key or key not in keys]
         if refusing:
             findings.append(
                 Finding(

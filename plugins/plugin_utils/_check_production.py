@@ -12,10 +12,6 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Host
 
 # Names that are reserved for documentation.
 _EXAMPLE = re.compile(r"(^|\.)example\.(com|org|net)$")
-_MAKE_ONE = (
-    "Make one with `openssl rand -hex 24`, and keep it in a file encrypted by ansible-vault; "
-    "docs/inventory.md shows how."
-)
 
 
 def check_production(host: Host) -> list[Finding]:
@@ -24,7 +20,15 @@ def check_production(host: Host) -> list[Finding]:
         return []
     notes: list[tuple[str, str, str]] = []
     if "inference" in host.groups:
-        notes += _missing(host, "vllm_api_key", "whoever reaches an instance could use it")
+        if host.values.get("vllm_api_key") == "":
+            notes.append(
+                (
+                    "vllm_api_key",
+                    "The secret is missing: whoever reaches an instance could use it.",
+                    "Make one with `openssl rand -hex 24`, and keep it in a file encrypted by "
+                    "ansible-vault; docs/inventory.md shows how.",
+                )
+            )
         notes += [
             (
                 f"{path}.canary",
@@ -33,12 +37,9 @@ def check_production(host: Host) -> list[Finding]:
                 "canary: {prompt: What is the capital of France?, expect: Paris}.",
             )
             for path, instance in host.items("vllm_instances")
-            if "canary" not in instance
+            if instance and "canary" not in instance
         ]
-    if "chat" in host.groups:
-        notes += _missing(host, "chainlit_api_key", "the gateway would refuse the chat")
     if "gateway" in host.groups:
-        notes += _missing(host, "nginx_vllm_api_key", "the instances would refuse the gateway")
         if host.values.get("nginx_api_clients") == []:
             notes.append(
                 (
@@ -66,9 +67,3 @@ def check_production(host: Host) -> list[Finding]:
                 )
             )
     return [Finding(host.name, *note) for note in notes]
-
-
-def _missing(host: Host, variable: str, why: str) -> list[tuple[str, str, str]]:
-    if host.values.get(variable) != "":
-        return []
-    return [(variable, f"The secret is missing: {why}.", _MAKE_ONE)]

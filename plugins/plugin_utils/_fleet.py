@@ -62,4 +62,5 @@ class Fleet:
 
     def of(self, group: str) -> list[Host]:
         """Hosts of one group, in the inventory's order."""
-        return [host for host in self.hosts if group in host.groups]
+        by_name = {host.name: host for host in self.hosts}
+        return [by_name[name] for name in self.groups.get(group, []) if name in by_name]
