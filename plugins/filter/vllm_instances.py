@@ -14,6 +14,9 @@ from ansible.errors import AnsibleFilterError
 
 # Where the guard tells the gateway how its instance is: this far above the instance's own port.
 HEALTH_PORT_OFFSET = 1000
+# Options of vLLM that follow from the instance's own keys.
+ROLES_OPTIONS = frozenset({"model", "served-model-name", "host", "port", "api-key"})
+ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the key."
 
 
 def _options(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -29,11 +32,11 @@ def _options(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, An
         ours["tensor-parallel-size"] = len(instance["gpus"])
     given = {**settings["options"], **instance.get("options", {})}
     named = {name.replace("_", "-"): value for name, value in given.items()}
-    taken = sorted({"model", "served-model-name", "host", "port", "api-key"} & set(named))
+    taken = sorted(ROLES_OPTIONS & set(named))
     if taken:
         raise AnsibleFilterError(
             f"vllm_instances, {instance['name']}: {', '.join(taken)} must not stand in options. "
-            "Use the instance's own keys, and vllm_api_key for the key."
+            f"{ROLES_OPTIONS_REMEDY}"
         )
     return {**ours, **named}
 

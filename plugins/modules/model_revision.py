@@ -194,7 +194,6 @@ manifest_sha256:
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +210,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._model_files import (
     read_manifest,
     scan,
 )
+from ansible_collections.gpufleet.llm.plugins.module_utils._model_request import require_valid
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_store import (
     Layout,
     Origin,
@@ -221,10 +221,6 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._model_store import (
     publish,
     read_origin,
 )
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "root": {"type": "path", "default": "/var/lib/gpufleet/models"},
@@ -251,30 +247,6 @@ REQUIRED_IF = [
     ("source", "path", ["src"]),
     ("source", "url", ["url", "url_sha256"]),
 ]
-
-
-def require_valid(params: dict[str, Any]) -> None:
-    """Raise ModelError when an option cannot mean anything, before anything is touched."""
-    if not _NAME.fullmatch(params["name"]):
-        raise ModelError(f"The name {params['name']!r} is not valid.", "Write organisation/name.")
-    if not _REVISION.fullmatch(params["revision"]) or ".partial" in params["revision"]:
-        raise ModelError(
-            f"The revision {params['revision']!r} cannot name a directory.",
-            "Use letters, digits and ._- only, without .partial.",
-        )
-    for option in ("url_sha256", "manifest_sha256"):
-        if params[option] and not _SHA256.fullmatch(params[option]):
-            raise ModelError(
-                f"{option} is not a SHA-256.",
-                "Give 64 hex digits, small letters, as sha256sum does.",
-            )
-    if params["source"] == "hub":
-        hub.require_pinned(params["hub"], params["revision"])
-    if params["source"] == "url" and not params["url"].startswith(("http://", "https://")):
-        raise ModelError(
-            "url is neither http nor https.",
-            "For files that are on the host already use source=path with the unpacked directory.",
-        )
 
 
 def origin_of(params: dict[str, Any]) -> Origin:
