@@ -63,7 +63,12 @@ def _gateway_keys(fleet: Fleet) -> list[Finding]:
         if gateway.values.get("nginx_vllm_upstreams") or "nginx_vllm_api_key" not in gateway.values:
             continue  # its instances are not those of the inventory, or the key is told already
         key = gateway.text("nginx_vllm_api_key")
-        differing = [host.name for host in instances if host.text("vllm_api_key") != key]
+        differing = [
+            host.name
+            for host in instances
+            # While the key is replaced, instances accept two.
+            if key not in (host.text("vllm_api_key"), host.text("vllm_api_key_before"))
+        ]
         if differing:
             named = ", ".join(differing[:3]) + (" and others" if len(differing) > 3 else "")
             findings.append(

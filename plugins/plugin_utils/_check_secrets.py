@@ -34,7 +34,7 @@ def check_secrets(host: Host) -> list[Finding]:
     Those of the gateway are the business of `_check_gateway`.
     """
     findings = []
-    for name in ("vllm_api_key", "chainlit_api_key"):
+    for name in ("vllm_api_key", "vllm_api_key_before", "chainlit_api_key"):
         problem = key_problem(host.text(name)) if host.text(name) else None
         if problem:
             findings.append(Finding(host.name, name, problem, KEY_RULE))
