@@ -24,7 +24,6 @@ def hidden_failures(sources: Sources) -> list[str]:
             hides = (
                 modules.intersection(SHELL)
                 or task.get("ignore_errors")
-                or task.get("ignore_unreachable")
                 or task.get("changed_when") is True
                 or task.get("failed_when") is False
             )
