@@ -1,9 +1,14 @@
-"""One question to the gateway with a client's key."""
+"""One question to the gateway with a client's key, and the authority behind its certificate."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import httpx
 
+# Made by issue_certificate.sh for prepare.yml.
+AUTHORITY = Path(os.environ["TEST_SSH_KEY"]).parents[1] / "ca"
 BODY = {
     "model": "smollm2-135m-instruct",
     "messages": [{"role": "user", "content": "What is the capital of France?"}],

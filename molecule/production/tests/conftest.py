@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ import httpx
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test_hosts"))
+HERE = Path(__file__).resolve()
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "test_hosts")]
 
 import ansible_playbook
+from chat_request import AUTHORITY
 from host import Host
-
-AUTHORITY = Path(os.environ["TEST_SSH_KEY"]).parents[1] / "ca"
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from pathlib import Path
 import ansible_playbook
 import httpx
 import pytest
-from chat_request import ask
-from conftest import AUTHORITY
+from chat_request import AUTHORITY, ask
 from host import Host
 
 CHAT_1, CHAT_2 = "planted-key-from-chat-to-gateway-1", "planted-key-from-chat-to-gateway-2"
