@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "test_hosts")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test_hosts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from host import Host
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import yaml
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "test_hosts")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test_hosts"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import ansible_playbook
 from chat_request import AUTHORITY
