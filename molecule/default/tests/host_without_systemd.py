@@ -14,16 +14,19 @@ NAME, ADDRESS = "default-nosystemd", "10.89.87.16"
 
 
 def podman(*arguments: str, text: str = "") -> None:
-    """Run podman as root; raises CalledProcessError when it refuses."""
+    """Run podman as root; raises AssertionError with its words when it refuses."""
     as_root = [] if os.geteuid() == 0 else ["sudo"]
     command = [*as_root, "podman", *arguments]
-    subprocess.run(command, input=text, text=True, check=True, capture_output=True)
+    done = subprocess.run(command, input=text, text=True, check=False, capture_output=True)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 @contextmanager
 def host_without_systemd(folder: Path) -> Iterator[Path]:
     """Boot it; yields an inventory that adds it to the group inference."""
-    place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}"]
+    # As molecule/test_hosts/tasks/host.yml, without systemd.
+    limits = ["--privileged", "--ulimit=nofile=20000:20000", "--ulimit=nproc=10000:10000"]
+    place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}", *limits]
     start = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
     image = "localhost/gpufleet-test/debian12"
     podman("--runtime=runc", "run", "--detach", "--replace", *place, image, "sh", "-c", start)
