@@ -1,0 +1,8 @@
+"""Put what the test hosts' tests share on the path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "molecule" / "test_hosts"))
