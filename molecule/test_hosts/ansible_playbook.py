@@ -49,7 +49,9 @@ def start(
     wrapper: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     """Start a playbook in a process group of its own, as a shell does."""
-    command = [*wrapper, "ansible-playbook", "--inventory", str(inventory()), *options]
+    # A shell that runs this in the background has made it deaf to Ctrl-C.
+    command = ["env", "--default-signal=INT", *wrapper, "ansible-playbook"]
+    command += ["--inventory", str(inventory()), *options]
     return subprocess.Popen(
         [*command, "--extra-vars", json.dumps(variables or {}), str(ROOT / playbook)],
         stdout=subprocess.PIPE,

@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         for host in sorted(variables["ansible_play_hosts_all"]):
             result = variables["hostvars"].raw_get(host).get("__preflight_host", {})
             findings += findings_of(host, result)
-            checked.setdefault(host, {})["host"] = result.get("checked", [])
+            checked.setdefault(host, {})["host"] = result.get("checked", {})
         return conclude(report_path, findings, checked)
 
 

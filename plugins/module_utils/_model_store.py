@@ -166,7 +166,7 @@ def import_path(layout: Layout, src: Path, *, move: bool) -> None:
     if move:
         shutil.move(str(src), str(layout.content))
     else:
-        names = _source_files(src)
+        names = source_files(src)
         needed = sum((src / name).stat().st_size for name in names)
         require_space(layout.dest, needed, f"the copy of {src}")
         layout.content.mkdir()
@@ -177,7 +177,11 @@ def import_path(layout: Layout, src: Path, *, move: bool) -> None:
     drop_tool_dirs(layout.content)
 
 
-def _source_files(src: Path) -> list[str]:
+def source_files(src: Path) -> list[str]:
+    """Return the model's files below src, relative to it and sorted, links to files among them.
+
+    Raises ModelError when there is anything that cannot be copied.
+    """
     found = []
     for folder, dirs, files in os.walk(src):
         for name in dirs:

@@ -37,11 +37,15 @@ options:
     default: ""
   python_versions:
     description:
-      - Versions of Python that the lock was made for, the preferred one first.
-      - An absolute path names an interpreter instead.
+      - Versions of Python that the lock was made for, the preferred one first. Without them any
+        will do, and O(python) is needed.
     type: list
     elements: str
-    required: true
+  python:
+    description:
+      - Path of an interpreter, in place of the first of O(python_versions) that is in C(PATH). Its
+        own version must be one of them.
+    type: path
   uv:
     description: Path of C(uv) on the host. Without it, C(venv) and C(pip) of the interpreter build.
     type: path
@@ -59,6 +63,12 @@ options:
     type: list
     elements: str
     default: []
+  offline:
+    description:
+      - Use O(find_links) alone and no index. Every package of the lock must be there, and for
+        source-only packages what they are built with.
+    type: bool
+    default: false
   ca_bundle:
     description: File of certificate authorities on the host, for indexes behind a company's own.
     type: path
@@ -103,7 +113,6 @@ seconds:
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -114,9 +123,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
-# Part of the name: raise it when the way of building changes what is in the directory.
-LAYOUT = "1"
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_interpreter import (
+    InterpreterError,
+)
+from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
+    environment_name,
+    locate,
+)
 
 REMEDIES: list[tuple[str, str]] = [
     (
@@ -132,6 +145,16 @@ REMEDIES: list[tuple[str, str]] = [
         "certificate",
         "the index's certificate is not trusted here: name your CA file in "
         "python_release_ca_bundle",
+    ),
+    (
+        "provided package locations",
+        "python_release_offline is set: bring the missing files to a directory of "
+        "python_release_find_links",
+    ),
+    (
+        "Failed to read `--find-links`",
+        "a directory of python_release_find_links is missing: bring it to the host, or correct "
+        "the variable",
     ),
     (
         "no matching distribution",
@@ -154,37 +177,6 @@ class BuildError(Exception):
     """The environment cannot be built; the text says why and what to do."""
 
 
-def find_interpreter(module: AnsibleModule, versions: list[str]) -> tuple[str, str]:
-    """Return path and `major.minor` of the first interpreter found, in the order of `versions`.
-
-    Raises BuildError when there is none.
-    """
-    for version in versions:
-        path = version if Path(version).is_absolute() else shutil.which("python" + version)
-        if path is None or not os.access(path, os.X_OK):
-            continue
-        status, output, _errors = module.run_command(
-            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        )
-        if status == 0:
-            return path, output.strip()
-    raise BuildError(
-        "No suitable Python on this host: the lock needs one of {}. Install it (Debian 12: "
-        "apt-get install python3.11), or name an interpreter in python_release_python.".format(
-            ", ".join(versions)
-        )
-    )
-
-
-def environment_name(requirements: str, build_constraints: str, version: str) -> str:
-    """Name of the environment: 16 hexadecimal digits from the hash of all that goes into it."""
-    digest = hashlib.sha256()
-    for part in (LAYOUT, version, requirements, build_constraints):
-        digest.update(part.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:16]
-
-
 def builder_environment(params: dict[str, Any]) -> dict[str, str]:
     """What the builder's environment has, so that no address with a password is in its argv."""
     values = {
@@ -192,6 +184,7 @@ def builder_environment(params: dict[str, Any]) -> dict[str, str]:
         "UV_DEFAULT_INDEX": params["index_url"],
         "UV_INDEX": " ".join(params["extra_index_urls"]),
         "UV_FIND_LINKS": ",".join(params["find_links"]),
+        "PIP_NO_INDEX": "1" if params["offline"] else "",
         "PIP_INDEX_URL": params["index_url"],
         "PIP_EXTRA_INDEX_URL": " ".join(params["extra_index_urls"]),
         "PIP_FIND_LINKS": " ".join(params["find_links"]),
@@ -243,6 +236,7 @@ def build(
     uv: str | None,
     requirements: str,
     build_constraints: str,
+    offline: bool,
     environment: dict[str, str],
 ) -> None:
     """Build the environment in `place`, bytecode included. Raises BuildError."""
@@ -256,6 +250,9 @@ def build(
             return
         call(module, [uv, "venv", "--relocatable", "--python", python, str(place)], environment)
         sync = [uv, "pip", "sync", "--require-hashes", "--compile-bytecode"]
+        if offline:
+            # UV_OFFLINE would shut out listings in the own network too, and UV_NO_INDEX is unknown.
+            sync.append("--no-index")
         if build_constraints:
             constraints = Path(folder, "build-constraints.txt")
             constraints.write_text(build_constraints)
@@ -277,27 +274,39 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "requirements": {"type": "str", "required": True},
             "build_constraints": {"type": "str", "default": ""},
-            "python_versions": {"type": "list", "elements": "str", "required": True},
+            "python_versions": {"type": "list", "elements": "str"},
+            "python": {"type": "path"},
             "uv": {"type": "path"},
             "index_url": {"type": "str", "default": "", "no_log": True},
             "extra_index_urls": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "find_links": {"type": "list", "elements": "str", "default": []},
+            "offline": {"type": "bool", "default": False},
             "ca_bundle": {"type": "path"},
             "proxy": {"type": "str", "default": "", "no_log": True},
             "cache": {"type": "path", "default": "/var/cache/gpufleet/uv"},
         },
+        required_one_of=[("python_versions", "python")],
         supports_check_mode=True,
     )
     params = module.params
-    try:
-        python, version = find_interpreter(module, params["python_versions"])
-    except BuildError as error:
-        module.fail_json(msg=str(error))
-    name = environment_name(params["requirements"], params["build_constraints"], version)
     directory = Path(params["directory"])
-    final = directory / name
+
+    def name_of(version: str) -> str:
+        return environment_name(params["requirements"], params["build_constraints"], version)
+
+    try:
+        environment = locate(
+            module.run_command,
+            directory,
+            name_of,
+            params["python_versions"] or [],
+            params["python"] or "",
+        )
+    except InterpreterError as error:
+        module.fail_json(msg=str(error))
+    final, python = environment.place, environment.interpreter.path
     result: dict[str, Any] = {"path": str(final), "python": python, "changed": False}
-    if final.is_dir():
+    if environment.built:
         module.exit_json(**result)
     result["changed"] = True
     result["diff"] = {"before": "", "after": f"{final}\n"}
@@ -305,7 +314,7 @@ def main() -> None:
         module.exit_json(**result)
 
     started = time.monotonic()
-    partial = directory / (name + ".partial")
+    partial = directory / (final.name + ".partial")
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with lock_of(directory):
@@ -318,6 +327,7 @@ def main() -> None:
                     params["uv"],
                     params["requirements"],
                     params["build_constraints"],
+                    params["offline"],
                     builder_environment(params),
                 )
                 partial.chmod(0o755)

@@ -53,7 +53,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 def main() -> None:
     """The action plugin of this name does it all."""
-    module = AnsibleModule(argument_spec={"report_path": {"type": "str", "default": ""}})
+    module = AnsibleModule(
+        argument_spec={"report_path": {"type": "str", "default": ""}}, supports_check_mode=True
+    )
     module.fail_json(
         msg="It runs on the control node. Remedy: call it as gpufleet.llm.preflight_report."
     )

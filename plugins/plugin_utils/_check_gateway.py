@@ -19,6 +19,18 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Host
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._ranges import range_problem
 
 _CLIENT = re.compile(r"[A-Za-z0-9_.-]+")
+# How texts are written, and what to do where they are not.
+_WRITINGS = {
+    "nginx_max_body_size": (r"[0-9]+[kKmMgG]?", "Write a number and k, m or g: 32m."),
+    "nginx_server_name": (r"[A-Za-z0-9_.*-]+", "Write one name: llm.company.net."),
+}
+_WRITINGS_OF_ITEMS = {
+    "nginx_allowed_origins": (
+        r"https?://[A-Za-z0-9.-]+(:[0-9]+)?",
+        "Write what browsers send, without a path or a slash at the end: "
+        "https://portal.company.net.",
+    ),
+}
 # Variable, problem and remedy.
 Problem = tuple[str, str, str]
 
@@ -86,5 +98,14 @@ def _keys(clients: list[Mapping[str, Any]], vllm_key: str) -> list[Problem]:
 
 
 def check_gateway(host: Host) -> list[Finding]:
-    """The same for one host of the inventory."""
-    return [Finding(host.name, *problem) for problem in gateway_problems(host.values)]
+    """The same for one host, and texts that nginx would refuse or never match."""
+    problems = gateway_problems(host.values)
+    texts = [(name, host.values[name]) for name in _WRITINGS if name in host.values]
+    texts += [
+        ("nginx_allowed_origins", origin) for origin in host.values.get("nginx_allowed_origins", [])
+    ]
+    for name, text in texts:
+        pattern, remedy = {**_WRITINGS, **_WRITINGS_OF_ITEMS}[name]
+        if not re.fullmatch(pattern, text):
+            problems.append((name, f'"{text}" is not in the notation that nginx needs.', remedy))
+    return [Finding(host.name, *problem) for problem in problems]

@@ -39,6 +39,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "nginx_client_requests_per_second": (1, 1_000_000),
     "nginx_client_requests_burst": (1, 1_000_000),
     "nginx_stream_timeout_seconds": (2, _DAY),
+    "preflight_clock_tolerance_seconds": (1, 3600),
 }
 _WHY = {
     "vllm_restart_attempts": "Without an attempt nothing would ever start.",

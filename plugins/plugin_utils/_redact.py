@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,11 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._names import looks_s
 
 # Shorter texts stand in messages for other reasons, and are refused as secrets anyway.
 _LEAST_LENGTH = 6
+_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 
 
 def secrets_in(options: Mapping[str, Any], values: Mapping[str, Any]) -> set[str]:
-    """Every text in `values` that a spec (`no_log`) or its name calls a secret."""
+    """Every secret in `values`: by its spec (`no_log`), its name, or its place in an address."""
     found: set[str] = set()
     for name, value in values.items():
         spec = options.get(name, {})
@@ -28,6 +30,7 @@ def secrets_in(options: Mapping[str, Any], values: Mapping[str, Any]) -> set[str
 def _secrets(name: str, spec: Mapping[str, Any], value: object, secret: bool) -> Iterator[str]:
     secret = secret or looks_secret(name)
     if isinstance(value, str):
+        yield from _PASSWORD.findall(value)
         if secret:
             yield value
     elif isinstance(value, Mapping):

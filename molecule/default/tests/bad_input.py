@@ -57,13 +57,13 @@ SMALL = "mkdir -p /srv/small && mount -t tmpfs -o size=10m none /srv/small"
 INVENTORY: list[Callable[[], Row]] = [
     lambda: Row(
         "Misspelt vLLM option",
-        ("max-model-length", "max-model-len", "smollm2"),
+        ("options.max_model_length", "Did you mean max_model_len?"),
         option(max_model_length=2048),
         "options: {max_model_length: 2048}",
     ),
     lambda: Row(
         "vLLM option that is gone",
-        ("disable-log-requests", "enable-log-requests"),
+        ("disable_log_requests", "enable_log_requests: false"),
         option(disable_log_requests=True),
         "options: {disable_log_requests: true}",
     ),
@@ -86,7 +86,7 @@ INVENTORY: list[Callable[[], Row]] = [
     ),
     lambda: Row(
         "Wrong type",
-        ("vllm_gate_deadline_seconds", "int"),
+        ("vllm_gate_deadline_seconds", "must be a whole number"),
         {"vllm_gate_deadline_seconds": "soon"},
     ),
     lambda: Row(
@@ -276,7 +276,7 @@ HOST: list[Callable[[], Row]] = [
     lambda: Row(
         "Certificate of another name",
         ("llm.example.com", "other.example.com"),
-        {**tls("/srv/other"), "nginx_server_name": "llm.example.com"},
+        tls("/srv/other"),
         "a certificate for other.example.com, nginx_server_name: llm.example.com",
     ),
     lambda: Row(
@@ -334,6 +334,7 @@ def tls(directory: str) -> Variables:
     return {
         "nginx_tls_certificate": f"{directory}/cert.pem",
         "nginx_tls_certificate_key": f"{directory}/key.pem",
+        "nginx_server_name": "llm.example.com",
     }
 
 

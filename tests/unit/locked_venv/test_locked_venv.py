@@ -1,13 +1,22 @@
-"""Names, interpreters, the builder's environment and its errors."""
+"""Names, the builder's environment and its errors, and builds without any index."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
+    environment_name,
+)
 from ansible_collections.gpufleet.llm.plugins.modules import locked_venv
 
 PARAMS: dict[str, Any] = {
@@ -15,6 +24,7 @@ PARAMS: dict[str, Any] = {
     "index_url": "https://user:secret@index.example/simple",
     "extra_index_urls": ["https://extra.example/simple"],
     "find_links": ["/srv/wheels", "/srv/more"],
+    "offline": True,
     "ca_bundle": "/etc/ca.pem",
     "proxy": "http://proxy.example:3128",
 }
@@ -32,20 +42,9 @@ def module() -> AnsibleModule:
     ids=["lock", "build constraints", "interpreter"],
 )
 def test_name_follows_all_that_goes_in(other: tuple[str, str, str]) -> None:
-    name = locked_venv.environment_name("a==1", "", "3.11")
-    assert name == locked_venv.environment_name("a==1", "", "3.11")
-    assert name != locked_venv.environment_name(*other)
-
-
-def test_first_interpreter_found_wins(module: AnsibleModule) -> None:
-    path, version = locked_venv.find_interpreter(module, ["9.9", sys.executable])
-    assert path == sys.executable
-    assert version == f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def test_no_interpreter_names_the_remedy(module: AnsibleModule) -> None:
-    with pytest.raises(locked_venv.BuildError, match=r"9\.9.*python_release_python"):
-        locked_venv.find_interpreter(module, ["9.9", "/nowhere/python"])
+    name = environment_name("a==1", "", "3.11")
+    assert name == environment_name("a==1", "", "3.11")
+    assert name != environment_name(*other)
 
 
 def test_environment_holds_every_setting() -> None:
@@ -55,6 +54,7 @@ def test_environment_holds_every_setting() -> None:
     assert environment["PIP_FIND_LINKS"] == "/srv/wheels /srv/more"
     assert environment["SSL_CERT_FILE"] == environment["PIP_CERT"] == "/etc/ca.pem"
     assert environment["HTTPS_PROXY"] == PARAMS["proxy"]
+    assert environment["PIP_NO_INDEX"] == "1"
 
 
 def test_environment_without_settings_leaves_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +72,8 @@ def test_environment_without_settings_leaves_the_defaults(monkeypatch: pytest.Mo
         ("write error: No space left on device", "free some disk"),
         ("invalid peer certificate: UnknownIssuer", "python_release_ca_bundle"),
         ("there is no version of six==99", "python_release_index_url"),
+        ("tiny was not found in the provided package locations", "python_release_find_links"),
+        ("Failed to read `--find-links` directory: /srv", "python_release_find_links"),
         ("dns error: failed to lookup address information", "reaches the package index"),
     ],
 )
@@ -84,3 +86,71 @@ def test_builder_that_fails_is_quoted(module: AnsibleModule) -> None:
         locked_venv.call(
             module, [sys.executable, "-c", "import sys; print('no version of x'); sys.exit(3)"], {}
         )
+
+
+def write_wheel(folder: Path) -> str:
+    """Write a wheel of one module into a new folder; return the line that locks it."""
+    folder.mkdir()
+    wheel, info = folder / "tiny-1-py3-none-any.whl", "tiny-1.dist-info"
+    with zipfile.ZipFile(wheel, "w") as content:
+        content.writestr("tiny.py", "WORD = 'whole'\n")
+        content.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+        content.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        content.writestr(f"{info}/RECORD", "")
+    return f"tiny==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+
+
+def run(capsys: pytest.CaptureFixture[str], **options: object) -> dict[str, Any]:
+    with patch_module_args(options), pytest.raises(SystemExit):
+        locked_venv.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+@pytest.mark.parametrize("builder", ["uv", "pip"])
+def test_offline_asks_no_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], builder: str
+) -> None:
+    options: dict[str, object] = {
+        "directory": str(tmp_path / "venvs"),
+        "requirements": write_wheel(tmp_path / "wheels"),
+        "python": sys.executable,
+        "index_url": "http://127.0.0.1:9/simple",
+        "extra_index_urls": ["http://127.0.0.1:9/more"],
+        "find_links": [str(tmp_path / "wheels")],
+        "cache": str(tmp_path / "cache"),
+        "offline": True,
+        **({"uv": shutil.which("uv")} if builder == "uv" else {}),
+    }
+    built = run(capsys, **options)
+    assert built["changed"] is True, built
+    python = f"{built['path']}/bin/python"
+    done = subprocess.run(
+        [python, "-c", "import tiny; print(tiny.WORD)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "whole\n"
+    if builder == "pip":
+        return  # it takes seconds to make an environment
+    missing = str(options["requirements"]).replace("tiny", "huge")
+    refused = run(capsys, **{**options, "requirements": missing})
+    assert refused["failed"] is True
+    assert "python_release_find_links" in refused["msg"]
+    assert "127.0.0.1" not in refused["msg"]
+
+
+def test_a_python_that_the_lock_is_not_for_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"directory": str(tmp_path), "requirements": "a==1", "python": sys.executable}
+    refused = run(capsys, python_versions=["9.9"], **options)
+    assert "the lock was made for 9.9" in refused["msg"]
+    assert run(capsys, _ansible_check_mode=True, **options)["changed"] is True
+
+
+def test_versions_or_an_interpreter_must_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run(capsys, directory=str(tmp_path), requirements="a==1")
+    assert "python_versions, python" in refused["msg"]

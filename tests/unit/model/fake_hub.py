@@ -81,6 +81,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(404, "RevisionNotFound")
             else:
                 self._json([self._huggingface_record(name) for name in self.server.files])
+        elif path.startswith(f"/api/models/{NAME}/revision/"):
+            if path.split("/")[-1] != COMMIT:
+                self._refuse(404, "RevisionNotFound")
+            else:
+                siblings = [self._huggingface_sibling(name, query) for name in self.server.files]
+                self._json({"id": NAME, "sha": COMMIT, "siblings": siblings})
         elif path.startswith(f"/{NAME}/resolve/{COMMIT}/"):
             self._file(path.split(f"/resolve/{COMMIT}/")[1])
         elif path == f"/api/v1/models/{NAME}/repo/files" and revision == COMMIT:
@@ -104,6 +110,12 @@ class _Handler(BaseHTTPRequestHandler):
         if name.endswith(LARGE):
             sha256 = hashlib.sha256(content).hexdigest()
             record["lfs"] = {"oid": sha256, "size": size, "pointerSize": 130}
+        return record
+
+    def _huggingface_sibling(self, name: str, query: dict[str, list[str]]) -> dict[str, object]:
+        record: dict[str, object] = {"rfilename": name}
+        if query.get("blobs"):
+            record["size"] = len(self.server.files[name]) + self.server.pad
         return record
 
     def _modelscope_record(self, name: str) -> dict[str, object]:

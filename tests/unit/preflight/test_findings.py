@@ -47,7 +47,7 @@ def test_the_same_twice_is_one() -> None:
     ]
 
 
-def test_secrets_are_found_by_spec_and_by_name() -> None:
+def test_secrets_are_found_by_spec_by_name_and_by_place() -> None:
     options = {
         "hidden": {"type": "str", "no_log": True},
         "clients": {"options": {"pin": {"no_log": True}, "name": {}}},
@@ -59,8 +59,9 @@ def test_secrets_are_found_by_spec_and_by_name() -> None:
         "clients": [{"pin": "by-spec-02", "name": "someone"}],
         "environment": {"HF_TOKEN": "by-name-01", "TOKENIZERS": "no-secret", "A_KEY": "short"},
         "title": "no-secret",
+        "index": "https://user:in-address@index.company.net/simple",
     }
-    assert secrets_in(options, values) == {"by-spec-01", "by-spec-02", "by-name-01"}
+    assert secrets_in(options, values) == {"by-spec-01", "by-spec-02", "by-name-01", "in-address"}
 
 
 def test_secrets_are_replaced_wherever_they_stand() -> None:

@@ -228,16 +228,16 @@ def report_of(place: Place, **results: Any) -> int:
 
 
 def test_report_of_fit_hosts(place: Place) -> None:
-    fit = {"changed": False, "findings": [], "checked": ["systemd", "disk"]}
+    fit = {"changed": False, "findings": [], "checked": {"disk": "80 GiB free"}}
     assert report_of(place, one=fit, two=fit) == 0, place.output
     report = json.loads((place.path / "r.json").read_text())
     assert report["findings"] == []
-    assert report["hosts"]["two"]["host"] == ["systemd", "disk"]
+    assert report["hosts"]["two"]["host"] == {"disk": "80 GiB free"}
 
 
 def test_report_of_unfit_and_unreachable_hosts(place: Place) -> None:
     finding = {"variable": "disk", "problem": "Too little.", "remedy": "Add some."}
-    unfit = {"findings": [{"host": "one", **finding}], "checked": ["disk"]}
+    unfit = {"findings": [finding], "checked": {}}
     unreachable = {"unreachable": True, "msg": "Connection timed out"}
     broken = {"failed": True, "msg": "no python3"}
     assert report_of(place, one=unfit, two=unreachable, three=broken, four=unfit) == 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import GROUPS, roles_of
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._role_variables import (
     ROOT,
     evaluate,
@@ -25,6 +26,10 @@ def values_of(role: str, **variables: Any) -> tuple[dict[str, Any], list[str]]:
 
 def test_every_role_is_found() -> None:
     assert set(ROLES) == {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()}
+
+
+def test_every_role_belongs_to_a_group_or_to_all_hosts() -> None:
+    assert set(ROLES) <= set(roles_of(frozenset(GROUPS)))
 
 
 def test_what_the_roles_register_is_known() -> None:

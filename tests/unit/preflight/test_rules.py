@@ -339,6 +339,13 @@ CASES: dict[str, Case] = {
         "nginx_stream_timeout_seconds",
         ["from 2", "longest generation"],
     ),
+    "size of a body": ({"nginx_max_body_size": "plenty"}, "nginx_max_body_size", ["32m"]),
+    "two names": ({"nginx_server_name": "a b"}, "nginx_server_name", ["one name"]),
+    "origin with a slash": (
+        {"nginx_allowed_origins": ["https://portal.company.net/"]},
+        "nginx_allowed_origins",
+        ["without a path or a slash"],
+    ),
     # Production.
     "no key for vLLM": (
         {"vllm_api_key": ""},

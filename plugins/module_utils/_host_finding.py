@@ -1,0 +1,39 @@
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a check of a host returns: what it saw, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# AnsibleModule.run_command: status, output and errors of a command.
+RunCommand = Callable[..., "tuple[int, str, str]"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason to refuse: the variable it is about, what is wrong, and what to do about it."""
+
+    variable: str
+    problem: str
+    remedy: str
+
+
+@dataclass
+class Seen:
+    """What one check saw, in a few words, and its findings."""
+
+    text: str
+    findings: list[Finding] = field(default_factory=list)
+
+
+def listed(items: list[str], last: str = "and") -> str:
+    """Items as a sentence has them: `a, b and c`."""
+    return f" {last} ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
+
+
+def gib(size: float) -> str:
+    """A size in bytes as people read it."""
+    return f"{size / 2**30:.1f} GiB"
