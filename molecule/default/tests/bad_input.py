@@ -275,7 +275,7 @@ HOST: list[Callable[[], Row]] = [
     ),
     lambda: Row(
         "Certificate of another name",
-        ("llm.example.com", "other.example.com"),
+        ("nginx_server_name", "not for the name llm.example.com"),
         tls("/srv/other"),
         "a certificate for other.example.com, nginx_server_name: llm.example.com",
     ),
@@ -303,13 +303,13 @@ HOST: list[Callable[[], Row]] = [
 STAGE: list[Callable[[], Row]] = [
     lambda: Row(
         "Wrong hash in a lock",
-        ("hash", "lock"),
+        ("Hash mismatch for `idna", "renew the lock"),
         {"__chainlit_files": "/tmp/gpufleet-bad-lock"},
         "a lock whose hash was changed by hand",
     ),
     lambda: Row(
         "Tampered wheel",
-        ("hash", "mirror"),
+        ("Hash mismatch for `idna", "repair the mirror"),
         {
             "__chainlit_files": "/tmp/gpufleet-small-lock",
             "python_release_offline": True,

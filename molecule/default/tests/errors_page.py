@@ -18,6 +18,7 @@ serving. N stands for figures that differ from host to host.
 VARYING = [
     (re.compile(r"\b\d+(?:\.\d+)? (GiB|MiB|kB|bytes|seconds|s)\b"), r"N \1"),
     (re.compile(r"\b(process|pid) \d+"), r"\1 N"),
+    (re.compile(r"\bin \d+(?:\.\d+)?m?s\b"), "in N s"),
     (re.compile(r"\b\d{4}-\d\d-\d\d(?:[T ][\d:]+Z?)?"), "DATE"),
     (re.compile(r"\b[A-Z][a-z]{2} +\d+ [\d:]{8} \d{4} GMT"), "DATE"),
     (re.compile(r"/tmp/tmp\w+"), "/tmp/..."),

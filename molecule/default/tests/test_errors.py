@@ -83,10 +83,8 @@ def material(host: Host) -> Iterator[None]:
     lock = (ansible_playbook.ROOT / "files/locks/chat.txt").read_text()
     match = re.search(r"^idna==(\S+).*?(?=^\S)", lock, re.MULTILINE | re.DOTALL)
     assert match, "the chat's lock has no idna"
-    folders = {
-        "bad": re.sub("sha256:[0-9a-f]{8}", "sha256:00000000", lock),
-        "small": match.group(0).rstrip().rstrip("\\"),
-    }
+    small = match.group(0).rstrip()
+    folders = {"bad": re.sub("sha256:[0-9a-f]{8}", "sha256:00000000", small), "small": small}
     for name, text in folders.items():
         folder = Path(f"/tmp/gpufleet-{name}-lock/locks")
         folder.mkdir(parents=True, exist_ok=True)
