@@ -7,5 +7,5 @@ MYPYPATH=files/guard:plugins/module_utils mypy files/guard
 MYPYPATH=.collections:tests/unit/probe mypy tests/unit
 MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py docs
 MYPYPATH=molecule/test_hosts mypy molecule/test_hosts molecule/default
-mypy molecule/gateway
+MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat
