@@ -10,5 +10,5 @@ MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py
 MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
-mypy molecule/gateway
+MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat

@@ -258,6 +258,8 @@ def build(
             constraints.write_text(build_constraints)
             sync += ["--build-constraints", str(constraints)]
         call(module, [*sync, "--python", str(place / "bin" / "python"), str(lock)], environment)
+        # uv leaves the lock that it held, writable by everyone.
+        (place / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ _WRITINGS_OF_ITEMS = {
         "https://portal.company.net.",
     ),
 }
+# Where roles/nginx/files/nginx.service.d/gpufleet.conf lets nginx see nothing.
+_HIDDEN = re.compile(r"/(home|root|run/user|tmp|var/tmp|etc/gpufleet/credentials)/")
 # Variable, problem and remedy.
 Problem = tuple[str, str, str]
 
@@ -50,6 +52,14 @@ def gateway_problems(values: Mapping[str, Any]) -> list[Problem]:
                     file,
                     f"It is empty, and {other} is set.",
                     f"TLS needs {files[0]} and {files[1]}: set both, or neither.",
+                )
+            )
+        if _HIDDEN.match(str(values.get(file) or "")):
+            problems.append(
+                (
+                    file,
+                    f"The sandbox of nginx hides {values[file]} from it.",
+                    "Put the file where nginx may read it, /etc/ssl for example.",
                 )
             )
     timeout = range_problem(

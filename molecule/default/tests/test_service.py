@@ -92,7 +92,7 @@ def test_guard_says_ready(host: Host) -> None:
 
 def test_access_log_is_json(host: Host, url: str, model: str) -> None:
     ask(url, model)
-    last = json.loads(host.run("tail --lines 1 /var/log/nginx/gpufleet_access.log"))
+    last = json.loads(host.run("tail --lines 1 /var/log/gpufleet/gateway_access.log"))
     assert last["status"] in (200, "200")
     assert last["upstream_first_byte_seconds"]
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "test_hosts"))
 
 ADDRESS = os.environ["GATEWAY_ADDRESS"]
 KEYS = {"team-a": "Key.of+team/A-0123456789", "bulk": "key-of-the-bulk-client"}

@@ -42,6 +42,13 @@ def test_configuration_has_no_warnings() -> None:
     assert "warn" not in on_host("nginx -t 2>&1")
 
 
+def test_key_is_for_root_alone() -> None:
+    key = "/etc/ssl/private/test.pem"
+    assert on_host(f"stat --format '%a %U' {key}").split() == ["600", "root"]
+    read = f"setpriv --reuid www-data --regid www-data --clear-groups cat {key} 2>&1 || true"
+    assert "Permission denied" in on_host(read)
+
+
 def test_http_redirects() -> None:
     response = httpx.post(f"http://{ADDRESS}/v1/completions?x=1")
     assert response.status_code == 308
@@ -54,7 +61,7 @@ def test_open_api(backends: Backends, api: httpx.Client) -> None:
     assert "max-age" in response.headers["strict-transport-security"]
     (request,) = backends.requests(9001, 9002)
     assert "of-somebody" not in json.dumps(request)
-    line = json.loads(on_host("tail -1 /var/log/nginx/gpufleet_access.log"))
+    line = json.loads(on_host("tail -1 /var/log/gpufleet/gateway_access.log"))
     assert line["client"] == "anonymous"
 
 
