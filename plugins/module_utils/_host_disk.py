@@ -12,7 +12,7 @@ from pathlib import Path
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import (
     Finding,
     Seen,
-    gib,
+    human,
 )
 
 _MIB = 2**20
@@ -72,7 +72,7 @@ def check_disk(needs: list[Need]) -> Seen:
         mount = mount_of(group[0].path)
         status = os.statvfs(mount)
         free, needed = status.f_bavail * status.f_frsize, sum(need.size for need in group)
-        texts.append(f"{mount}: {gib(needed)} needed, {gib(free)} free")
+        texts.append(f"{mount}: {human(needed)} needed, {human(free)} free")
         if needed + _SPARE > free:
             seen.findings.append(_finding(mount, free, group))
     seen.text = "; ".join(texts) or "nothing to add"
@@ -110,12 +110,12 @@ def _finding(mount: Path, free: int, group: list[Need]) -> Finding:
     sizes: dict[str, int] = {}
     for need in group:
         sizes[need.what] = sizes.get(need.what, 0) + need.size
-    parts = ", ".join(f"{what} {gib(size)}" for what, size in sizes.items())
+    parts = ", ".join(f"{what} {human(size)}" for what, size in sizes.items())
     largest = max(group, key=lambda need: need.size)
     variables = " or ".join(dict.fromkeys(need.variable for need in group))
     return Finding(
         largest.variable,
-        f"{mount} has {gib(free)} free; {gib(sum(sizes.values()))} are needed ({parts}), "
-        f"and {gib(_SPARE)} to spare.",
+        f"{mount} has {human(free)} free; {human(sum(sizes.values()))} are needed ({parts}), "
+        f"and {human(_SPARE)} to spare.",
         f"Clear or enlarge {mount}, or set {variables} to a directory on a larger file system.",
     )

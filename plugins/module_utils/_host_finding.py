@@ -34,6 +34,6 @@ def listed(items: list[str], last: str = "and") -> str:
     return f" {last} ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
 
 
-def gib(size: float) -> str:
-    """A size in bytes as people read it."""
-    return f"{size / 2**30:.1f} GiB"
+def human(size: int) -> str:
+    """A size in bytes as people read it: with one digit of GiB, or below one GiB in MiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import (
     Finding,
     Seen,
-    gib,
+    human,
 )
 
 _GIB = 2**30
@@ -41,18 +41,18 @@ def check_memory(
     """
     total = _total(meminfo)
     if not instances:
-        return Seen(gib(total))
+        return Seen(human(total))
     parts = {item["name"]: memory_of(variant, item["cache_gib"]) for item in instances}
     needed = sum(parts.values()) + _REST
-    seen = Seen(f"{gib(total)}, {gib(needed)} needed")
+    seen = Seen(f"{human(total)}, {human(needed)} needed")
     if needed > total:
-        each = ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+        each = ", ".join(f"{name} {human(size)}" for name, size in parts.items())
         smaller = ", or lower VLLM_CPU_KVCACHE_SPACE" if variant == "cpu" else ""
         seen.findings.append(
             Finding(
                 "vllm_instances",
-                f"It has {gib(total)} of memory; its instances need {gib(needed)}: {each}, "
-                f"the rest {gib(_REST)}.",
+                f"It has {human(total)} of memory; its instances need {human(needed)}: {each}, "
+                f"the rest {human(_REST)}.",
                 f"Give the host more memory, move an instance to another host{smaller}.",
             )
         )

@@ -14,7 +14,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_disk import Nee
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import (
     Finding,
     Seen,
-    gib,
+    human,
 )
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_hub import (
     HubRequest,
@@ -122,7 +122,7 @@ def check_models(
             what = f"model {model.name}"
             started = size_below(Layout(access.root, model.name, model.revision).partial)
             needs.append(Need(access.root, max(0, size - started), what, "model_root"))
-            texts.append(f"{model.name}: {gib(size)}")
+            texts.append(f"{model.name}: {human(size)}")
     # Two instances may have the same trouble with one hub.
     seen.findings = list(dict.fromkeys(seen.findings))
     seen.text = "; ".join(texts) or ("not reached" if models else "every model is here")

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any, Union
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
-from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import (
+    Finding,
+    listed,
+)
 
 # Seconds for each step of a connection, and for all requests of a host together.
 STEP_SECONDS = 5.0
@@ -318,31 +321,32 @@ def _explain(
     near = _endpoint(proxy) if proxy else far
     who = f"The proxy {near}" if proxy else near
     concerned = proxy_variable if proxy else variable
-    otherwise = "" if proxy else f", or set {proxy_variable} where a proxy leads there"
+    ways = [f"Correct {concerned}"]
+    proxied = [] if proxy else [f"set {proxy_variable} where a proxy leads there"]
     if isinstance(error, socket.gaierror):
         name = near.rsplit(":", 1)[0]
         return Finding(
             concerned,
             f"{who} cannot be reached: its name is unknown to this host ({error.strerror}).",
-            f"Correct {concerned}, or this host's DNS (getent hosts {name}){otherwise}.",
+            f"{listed([*ways, f'mend the DNS (getent hosts {name})', *proxied], 'or')}.",
         )
     if isinstance(error, ConnectionRefusedError):
         return Finding(
             concerned,
             f"{who} refuses the connection.",
-            f"Correct {concerned}, start what should listen there{otherwise}.",
+            f"{listed([*ways, 'start what should listen there', *proxied], 'or')}.",
         )
     # Python 3.9 has a class of its own for this.
     if isinstance(error, (TimeoutError, socket.timeout)):
         return Finding(
             concerned,
             f"{who} does not answer within {STEP_SECONDS:.0f} seconds.",
-            f"Open the way in the firewall, correct {concerned}{otherwise}.",
+            f"{listed([*ways, 'open the way in the firewall', *proxied], 'or')}.",
         )
     return Finding(
         concerned,
         f"{who} cannot be reached: {error or type(error).__name__}.",
-        f"Correct {concerned}{otherwise}.",
+        f"{listed([*ways, *proxied], 'or')}.",
     )
 
 

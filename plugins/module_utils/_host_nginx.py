@@ -34,8 +34,9 @@ def check_nginx(
     status, _output, errors = run_command([program, "-t"], handle_exceptions=False)
     if status == 0:
         return Seen("accepts its configuration")
-    complaint = next((line for line in errors.splitlines() if "[emerg]" in line), errors)
-    complaint = complaint.replace("nginx: [emerg] ", "").strip()
+    # `nginx: [emerg] WORDS`, or with date and process where an error log is set by now.
+    found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.*)", errors)
+    complaint = (found.group(1) if found else errors).strip()
     place = re.search(r" in (/\S+):(\d+)$", complaint)
     if (place and place.group(1) in _OURS) or _is_old_certificate(complaint, gateway):
         return Seen(f"refuses what the role will write anew: {complaint}")

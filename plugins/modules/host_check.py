@@ -332,6 +332,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import 
     Finding,
     RunCommand,
     Seen,
+    listed,
 )
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_interpreter import (
     InterpreterError,
@@ -501,8 +502,8 @@ def locate_environments(
     run_command: RunCommand, environments: list[dict[str, Any]], distribution_packages: list[str]
 ) -> tuple[Seen, list[Missing]]:
     """Look for the Python of every environment; return also those still to be built."""
-    seen = Seen("")
     parts, missing = [], []
+    without: dict[tuple[str, str], list[str]] = {}
     for item in environments:
         lock, versions = item["lock"], item["python_versions"]
         coming = [version for version in versions if brought(version, distribution_packages)]
@@ -516,8 +517,7 @@ def locate_environments(
             )
         except InterpreterError as error:
             if item["python"] or not coming:
-                finding = Finding("python_release_python", error.problem, error.remedy)
-                seen.findings += [] if finding in seen.findings else [finding]
+                without.setdefault((error.problem, error.remedy), []).append(lock)
                 parts.append(f"{lock}: none")
                 continue
             version, text = coming[0], f"python{coming[0]}, which is to be installed"
@@ -531,8 +531,11 @@ def locate_environments(
         sample = tuple(pin for pin in item["sample"] if pin in pins)
         wanted = index.Wanted(lock, version, pins, sample)
         missing.append(Missing(lock, Path(item["directory"]), wanted))
-    seen.text = "; ".join(parts) or "none needed"
-    return seen, missing
+    findings = [
+        Finding("python_release_python", f"{problem} It is needed for {listed(locks)}.", remedy)
+        for (problem, remedy), locks in without.items()
+    ]
+    return Seen("; ".join(parts) or "none needed", findings), missing
 
 
 def name_among(names: dict[str, str], version: str) -> str:

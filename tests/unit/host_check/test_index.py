@@ -44,6 +44,9 @@ FILES = [
     ("a-1.0-py3-none-any.whl", "a==1", "3.11", True),
     ("a-1.0.post1-py3-none-any.whl", "a==1.0.0.post1", "3.11", True),
     ("a-10-py3-none-any.whl", "a==1", "3.11", False),
+    ("a-1-py312-none-any.whl", "a==1", "3.11", False),
+    ("a-1-py312-none-any.whl", "a==1", "3.13", True),
+    ("a-1-cp312-abi3-linux_x86_64.whl", "a==1", "3.11", False),
     ("cuid-0.4.tar.gz", "cuid==0.4", "3.11", True),
     ("cuid-0.4.exe", "cuid==0.4", "3.11", False),
     ("notes.txt", "notes==1", "3.11", False),
@@ -171,11 +174,11 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
     folder = wheelhouse(tmp_path / "wheels", "a-1-cp312-cp312-linux_x86_64.whl")
     pins = tuple(f"{letter}==1" for letter in "abcdefgh")
     source = Source(ROUTE, find_links=(str(folder),), offline=True)
-    finding = one(check(source, Wanted("vllm-gpu", "3.12", pins, ())))
+    finding = one(check(source, Wanted("vllm-gpu", "3.12", pins, ("h==1",))))
     assert finding.variable == LINKS
     assert finding.problem == (
         "7 of 8 packages of the lock vllm-gpu for Python 3.12 are missing in "
-        f"{folder}: b==1, c==1, d==1, e==1, f==1 and 2 more."
+        f"{folder}: h==1, b==1, c==1, d==1, e==1 and 2 more."
     )
     assert "python3.12 -m pip download" in finding.remedy
     # The same wheel is of no use to another Python.

@@ -166,7 +166,9 @@ def test_a_proxy_leads_there(server: FakeServer, make_certificate: MakeCertifica
         way = route(proxy, str(pair[0]))
         assert get(way, f"{far.url}/x", ADDRESS, limit=99).body == b"by tunnel"
         assert "Proxy-Authorization" not in far.asked[-1][1]
-    assert server.asked[-1][0] == f"127.0.0.1:{far.server_port}"
+    path, headers = server.asked[-1]
+    assert path == f"127.0.0.1:{far.server_port}"
+    assert headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
 
 
 def test_the_proxy_of_the_environment(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +177,7 @@ def test_the_proxy_of_the_environment(server: FakeServer, monkeypatch: pytest.Mo
     assert get(route(), "http://hub.example.com/x", ADDRESS).status == 200
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert get(route(), f"{server.url}/x", ADDRESS).status == 404
+    assert server.asked[-1][0] == "/x"
 
 
 def test_proxies_of_other_kinds() -> None:

@@ -12,10 +12,10 @@ WARNING = "nginx: [warn] conflicting server name in /etc/nginx/sites-enabled/a:1
 END = "nginx: configuration file /etc/nginx/nginx.conf test failed"
 
 
-def fake_nginx(folder: Path, complaint: str) -> str:
+def fake_nginx(folder: Path, complaint: str, start: str = "nginx: [emerg]") -> str:
     """Write an nginx that complains so, or accepts everything."""
     program = folder / "nginx"
-    words = f"{WARNING}\nnginx: [emerg] {complaint}\n{END}" if complaint else "syntax is ok"
+    words = f"{WARNING}\n{start} {complaint}\n{END}" if complaint else "syntax is ok"
     program.write_text(
         f"#!/bin/sh\ncat >&2 <<'WORDS'\n{words}\nWORDS\nexit {1 if complaint else 0}\n"
     )
@@ -53,6 +53,14 @@ def test_complaints(tmp_path: Path, case: str, run_command: RunCommand) -> None:
     for finding in findings:
         assert f"on this host now: {complaint}." in finding.problem
         assert str(remedy) in finding.remedy
+
+
+def test_complaints_may_begin_with_date_and_process(
+    tmp_path: Path, run_command: RunCommand
+) -> None:
+    program = fake_nginx(tmp_path, "no luck in /a.conf:1", "2026/01/02 03:04:05 [emerg] 12#12:")
+    (finding,) = check_nginx(run_command, program).findings
+    assert finding.problem.endswith("on this host now: no luck in /a.conf:1.")
 
 
 def test_no_nginx_yet(tmp_path: Path, run_command: RunCommand) -> None:
