@@ -39,6 +39,10 @@ RANGES: dict[str, tuple[int, int]] = {
     "nginx_client_requests_per_second": (1, 1_000_000),
     "nginx_client_requests_burst": (1, 1_000_000),
     "nginx_stream_timeout_seconds": (2, _DAY),
+    "logging_journal_max_size_mib": (1, 1_000_000_000),
+    "logging_journal_max_age_days": (1, 36_500),
+    "logging_journal_max_lines_per_30_seconds": (1, 1_000_000_000),
+    "logging_files_kept": (1, 36_500),
     "preflight_clock_tolerance_seconds": (1, 3600),
 }
 _WHY = {

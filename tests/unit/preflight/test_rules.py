@@ -329,6 +329,11 @@ CASES: dict[str, Case] = {
         "nginx_tls_certificate",
         ["set both, or neither"],
     ),
+    "certificate that the sandbox hides": (
+        {"nginx_tls_certificate": "/root/cert.pem"},
+        "nginx_tls_certificate",
+        ["/root/cert.pem", "/etc/ssl"],
+    ),
     "no name for TLS": (
         {"nginx_server_name": "_", "chainlit_upstream_url": "https://llm.company.net/v1"},
         "nginx_server_name",
