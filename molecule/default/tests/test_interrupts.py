@@ -18,23 +18,35 @@ from openai_api import answers
 UNITS = ("vllm@smollm2.service", "chainlit.service")
 COUNT = int(os.environ.get("GPUFLEET_INTERRUPTS", "2"))
 SEED = int(os.environ.get("GPUFLEET_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-# An upgrade of the whole host takes about so long here; a moment after its end interrupts nothing.
-UPGRADE_SECONDS = 110.0
+# So long an upgrade takes, with a start of vLLM and without; later nothing is left to interrupt.
+WITH_VLLM_SECONDS, CHAT_ALONE_SECONDS = 110.0, 55.0
 # A start costs a minute of both cores.
 ANSWER_SECONDS = 300.0
 
 
+def concerns_vllm(number: int) -> bool:
+    """Whether an upgrade is of vLLM too: every fourth; the others are of the chat alone."""
+    return number % 4 == 1
+
+
 def moments() -> list[float]:
-    """Seconds after the start of an upgrade, one from each of COUNT equal parts of it."""
+    """Seconds after the start of each upgrade, spread over its whole length."""
     chosen = random.Random(SEED)
-    part = UPGRADE_SECONDS / COUNT
-    return [round((number + chosen.random()) * part, 1) for number in range(COUNT)]
+    return [
+        round(
+            (number - 1 + chosen.random())
+            / COUNT
+            * (WITH_VLLM_SECONDS if concerns_vllm(number) else CHAT_ALONE_SECONDS),
+            1,
+        )
+        for number in range(1, COUNT + 1)
+    ]
 
 
 def upgrade(number: int) -> dict[str, Any]:
-    """Return variables that differ from those of every other number, for vLLM and for the chat."""
+    """Return variables that differ from those of every other number."""
     instances = ansible_playbook.instances()
-    instances[0]["options"]["seed"] = number
+    instances[0]["options"]["seed"] = max(n for n in range(1, number + 1) if concerns_vllm(n))
     return {"vllm_instances": instances, "chainlit_title": f"Title {number}"}
 
 
@@ -58,8 +70,8 @@ def test_interrupt(host: Host, url: str, model: str, number: int, moment: float)
     again = ansible_playbook.run("site.yml", upgrade(number))
     assert again.returncode == 0, again.stdout[-3000:]
     assert answers(url, model)
-    config = host.run("cat /opt/gpufleet/vllm/current/instances/smollm2.yaml")
-    assert f"seed: {number}" in config
+    settings = host.run("cat /proc/$(systemctl show -P MainPID chainlit)/cwd/settings.json")
+    assert f"Title {number}" in settings
     assert host.run("find /opt/gpufleet -name '*.partial'") == ""
 
 
