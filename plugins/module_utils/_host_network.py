@@ -94,7 +94,7 @@ def get(
     Unreachable.
     """
     first = urlsplit(url)
-    for _ in range(_REDIRECTS):
+    for _hop in range(_REDIRECTS):
         parts = urlsplit(url)
         own = dict(headers or {})
         if (parts.scheme, parts.netloc) == (first.scheme, first.netloc):

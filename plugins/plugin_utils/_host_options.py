@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.gpufleet.llm.plugins.filter.vllm_instances import health_port
@@ -19,7 +19,9 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment i
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import find_problems
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_files import ModelError
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_store import source_files
-from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 # Where the roles `python_release` and `model` put the tools that they need themselves.
 _TOOLS = "/opt/gpufleet/tools"
@@ -32,14 +34,21 @@ GROUPS = ("inference", "chat", "gateway")
 Values = Mapping[str, Any]
 
 
+def requirements_of(text: str) -> list[Requirement]:
+    """Requirements of a lock's text, or of the text that it was made from."""
+    # ansible-core brings it, but ansible-test imports plugins where it is not.
+    from packaging.requirements import Requirement
+
+    lines = [line.rstrip("\\").strip() for line in text.splitlines() if line[:1].isalnum()]
+    return [Requirement(line) for line in lines]
+
+
 def pins_of(lock: str, version: str) -> list[str]:
     """Packages of a lock's text that Python `version` gets, each as `name==version`."""
     here = {"python_version": version, "python_full_version": f"{version}.0"}
-    lines = [line.rstrip("\\").strip() for line in lock.splitlines() if line[:1].isalnum()]
-    found = [Requirement(line) for line in lines]
     return [
         f"{item.name}{item.specifier}"
-        for item in found
+        for item in requirements_of(lock)
         if item.marker is None or item.marker.evaluate({**_PLATFORM, **here})
     ]
 
@@ -57,9 +66,8 @@ _PLATFORM = {
 
 def _sample(locks: Path, name: str, pins: list[str]) -> list[str]:
     """Of a lock, the package that it is made for, and those that no public index has."""
-    lines = (locks / f"{name}.in").read_text(encoding="utf-8").splitlines()
-    first = next(Requirement(line).name for line in lines if line[:1].isalnum())
-    wanted = first.replace("_", "-")
+    first = requirements_of((locks / f"{name}.in").read_text(encoding="utf-8"))[0]
+    wanted = first.name.replace("_", "-")
     return [pin for pin in pins if pin.partition("==")[0] == wanted or "+" in pin]
 
 
