@@ -50,7 +50,8 @@ test: setup stop ## Run every check
 	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
 	done
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
-	@$(step) "Molecule default" $(MAKE) --no-print-directory molecule SCENARIO=default
+	@$(step) "Molecule default, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=default
+	@$(step) "Molecule production, ansible-core 2.21" $(MAKE) --no-print-directory molecule SCENARIO=production ANSIBLE=2.21
 	@$(step) summary
 
 .PHONY: lint

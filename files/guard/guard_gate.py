@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import time
 
-from _probe import Check, Level, Target, check
+from _probe import Check, Level, check
 from guard_log import Log
 from guard_processes import is_alive
-from guard_settings import Settings
+from guard_settings import Settings, keys_of_run
 
 _PAUSE_SECONDS = 1.0
 _CONFIRM_SECONDS = 2.0
 _PROGRESS_SECONDS = 10.0
 
 
-def wait(settings: Settings, target: Target, main_pid: int | None, log: Log) -> bool:
+def wait(settings: Settings, main_pid: int | None, log: Log) -> bool:
     """Wait for the gate's level until its deadline; say why when it is not reached."""
     level: Level = "canary" if settings.gate.level == "canary" else "token"
     deadline = settings.gate.deadline_seconds
@@ -27,7 +27,7 @@ def wait(settings: Settings, target: Target, main_pid: int | None, log: Log) -> 
     while True:
         left = started + deadline - time.monotonic()
         timeout = max(0.1, min(settings.watch.probe_timeout_seconds, left))
-        result = check(target, level, timeout, alive=True)
+        result = check(settings.target(keys_of_run()), level, timeout, alive=True)
         spent = time.monotonic() - started
         if result.ready:
             log.info(f"ready after {spent:.0f} s: {result.detail}")

@@ -16,7 +16,7 @@ from _probe import Unreachable
 from guard_health import serve_health
 from guard_log import Log
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
-from guard_settings import Settings, SettingsError
+from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
 from guard_watch import Watch
 
 EXIT_FAILURE = 1
@@ -68,17 +68,14 @@ def _with_keys(settings: Settings, api_keys: list[str]) -> Path:
 
     In the environment vLLM takes one key only, and while keys change it must accept two.
     """
-    directory = os.environ.get("RUNTIME_DIRECTORY")
-    if not directory:
-        raise SettingsError(
-            "there is a key but no RUNTIME_DIRECTORY: start the unit, not the guard"
-        )
-    private = Path(directory, "vllm.yaml")
+    private = private_config()
+    if private is None:
+        raise SettingsError("a key but no RUNTIME_DIRECTORY: start the unit, not the guard")
     private.unlink(missing_ok=True)
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         # A list of JSON is one of YAML.
-        stream.write(f"{settings.config.read_text()}\napi-key: {json.dumps(api_keys)}\n")
+        stream.write(f"{settings.config.read_text()}\n{KEYS_LINE}{json.dumps(api_keys)}\n")
     return private
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from _probe import Canary, Client, Target
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
+KEYS_LINE = "api-key: "
 ENVIRONMENT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -122,6 +123,25 @@ def read_api_keys(path: Path | None) -> list[str]:
     if not keys or not all(key.isprintable() and key.isascii() for key in keys):
         raise SettingsError(f"API key file {path} must hold lines of ASCII characters, one a key")
     return keys
+
+
+def private_config() -> Path | None:
+    """Return where ``run`` writes vLLM's configuration with keys, None outside of a unit."""
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory, "vllm.yaml") if directory else None
+
+
+def keys_of_run() -> list[str]:
+    """Return the keys with which ``run`` has started vLLM, none before it has.
+
+    The gate asks here: systemd 252 shows a credential to the main process alone.
+    """
+    private = private_config()
+    if private is None or not private.is_file():
+        return []
+    last = private.read_text(encoding="utf-8").splitlines()[-1:]
+    keys = json.loads(last[0][len(KEYS_LINE) :]) if last and last[0].startswith(KEYS_LINE) else []
+    return [str(key) for key in keys]
 
 
 def _settings(top: _Reader, release: Path, name: str) -> Settings:

@@ -110,8 +110,7 @@ def _release(given: Path | None) -> Path:
 
 def _wait(settings: Settings, log: Log) -> int:
     main_pid = os.environ.get("MAINPID", "")
-    target = settings.target(read_api_keys(None))
-    ready = wait(settings, target, int(main_pid) if main_pid.isdigit() else None, log)
+    ready = wait(settings, int(main_pid) if main_pid.isdigit() else None, log)
     return 0 if ready else EXIT_FAILURE
 
 

@@ -30,7 +30,6 @@ def main() -> int:
     logs.configure()
     try:
         settings = load_settings(arguments.settings)
-        secrets = load_secrets(os.environ.get("CREDENTIALS_DIRECTORY"))
     except SettingsError as error:
         print(f"gpufleet_chat: {error}", file=sys.stderr)
         return EX_CONFIG
@@ -41,10 +40,11 @@ def main() -> int:
         if reason is not None:
             print(f"gpufleet_chat: not ready: {reason}", file=sys.stderr)
         return 0 if reason is None else 1
-    # Only now: the server imports everything, which takes seconds.
+    # Only now: the server imports everything, which takes seconds. The wait reads no secret, since
+    # systemd 252 shows credentials to the main process alone.
     from gpufleet_chat.server import serve
 
-    serve(settings, secrets)
+    serve(settings, load_secrets(os.environ.get("CREDENTIALS_DIRECTORY")))
     return 0
 
 

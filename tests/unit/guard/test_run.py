@@ -200,7 +200,8 @@ def test_keys_go_by_a_private_file_only(release: Release, tmp_path: Path) -> Non
     (credentials / "api_key").write_text("geheim\nbisher\n")
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
     process = release.command("run", "qwen", **environment)
-    status, words = release.ask("wait", "qwen", **environment)
+    # As before systemd 254, where the gate has no credentials.
+    status, words = release.ask("wait", "qwen")
     assert status == 0, words
     main = next(iter(below(process.pid)))
     for file in ("cmdline", "environ"):
