@@ -72,7 +72,8 @@ core: $(if $(filter 0,$(MAKELEVEL)),setup)
 
 .PHONY: unit
 unit: core ## Run the unit tests of the collection
-	pytest --quiet --numprocesses 2 tests/unit
+	# Most of their time is waiting.
+	pytest --quiet --numprocesses 4 tests/unit
 
 .PHONY: chat
 chat: $(chat_python) ## Run the unit tests of the chat app

@@ -22,6 +22,7 @@ class Record:
     host: str
     item: str | None  # None for a task as a whole
     loop: bool
+    path: str | None  # on the host, where the result names one
     status: str  # ok, changed, skipped, failed or unreachable
 
 
@@ -43,16 +44,16 @@ def executed_by_play(records: Iterable[Record], host: str) -> Counter[str]:
 Key = tuple[str, str, str, str, int]
 
 
-def changes(records: Iterable[Record]) -> dict[Key, bool]:
-    """Whether each task, or each item of those that loop, changed its host."""
+def by_key(records: Iterable[Record]) -> dict[Key, Record]:
+    """Each task, or each item of those that loop, by what is the same in two runs."""
     seen: Counter[tuple[str, str, str, str]] = Counter()
-    found: dict[Key, bool] = {}
+    found: dict[Key, Record] = {}
     for record in records:
         if record.loop and record.item is None:
             continue
         name = f"{record.task} ({'/'.join(record.place.split('/')[-3:])})"
         key = (record.play, name, record.item or "", record.host)
-        found[(*key, seen[key])] = record.status == "changed"
+        found[(*key, seen[key])] = record
         seen[key] += 1
     return found
 
@@ -60,15 +61,24 @@ def changes(records: Iterable[Record]) -> dict[Key, bool]:
 def differences(check: Iterable[Record], run: Iterable[Record]) -> list[tuple[str, ...]]:
     """Return a row for every task that changed its host in one of the two runs alone.
 
-    Each has play, task, item, host, what check mode said and what the run did.
+    Each has play, task, item, host, what check mode said and what the run did. Left out is who
+    would have changed a path that a task before, as predicted, has changed: two roles that make
+    one directory both say so in check mode, where the first has made nothing.
     """
-    predicted, done = changes(check), changes(run)
-    words = {True: "changed", False: "unchanged", None: "not reached"}
-    return [
-        (*key[:4], words[predicted.get(key)], words[done.get(key)])
-        for key in {**done, **predicted}
-        if predicted.get(key, False) != done.get(key, False)
-    ]
+    predicted, done = by_key(check), by_key(run)
+    settled: set[tuple[str, str | None]] = set()
+    rows: list[tuple[str, ...]] = []
+    for key in {**predicted, **done}:
+        said, did = (
+            records[key].status if key in records else "not reached"
+            for records in (predicted, done)
+        )
+        place = (key[3], (done.get(key) or predicted[key]).path)
+        if said == did == "changed":
+            settled.add(place)
+        elif did == "changed" or (said == "changed" and (place[1] is None or place not in settled)):
+            rows.append((*key[:4], said, did))
+    return rows
 
 
 def table(rows: Iterable[tuple[object, ...]]) -> str:

@@ -32,6 +32,12 @@ description:
 """
 
 
+def path_in(result: CallbackTaskResult) -> str | None:
+    """Path on the host that the result is about, where it names one."""
+    path = result.result.get("path") or result.result.get("dest")
+    return str(path) if path else None
+
+
 class CallbackModule(CallbackBase):
     """Record the results of one run of a playbook."""
 
@@ -99,14 +105,21 @@ class CallbackModule(CallbackBase):
         self._record_item(result, "skipped")
 
     def _record(self, result: CallbackTaskResult, status: str) -> None:
-        self._write(result.host, result.task, status)
+        self._write(result.host, result.task, status, path=path_in(result))
 
     def _record_item(self, result: CallbackTaskResult, status: str) -> None:
         if not isinstance(result.task, TaskInclude):
             item = str(self._get_item_label(result.result))
-            self._write(result.host, result.task, status, item)
+            self._write(result.host, result.task, status, item, path_in(result))
 
-    def _write(self, host: Host, task: Task, status: str, item: str | None = None) -> None:
+    def _write(
+        self,
+        host: Host,
+        task: Task,
+        status: str,
+        item: str | None = None,
+        path: str | None = None,
+    ) -> None:
         record = {
             "play": self._play,
             "task": task.get_name(),
@@ -114,6 +127,7 @@ class CallbackModule(CallbackBase):
             "host": host.get_name(),
             "item": item,
             "loop": bool(task.loop),
+            "path": path,
             "status": status,
         }
         self._file.write(json.dumps(record) + "\n")

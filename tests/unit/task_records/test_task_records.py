@@ -110,13 +110,31 @@ def test_every_untrue_prediction_is_named_and_a_check_begins_anew(runs: Runs) ->
     runs.play(False)
     rows = task_records.differences(runs.read("check"), runs.read("run-1"))
     assert sorted((row[0], row[1].partition(" (")[0], *row[2:]) for row in rows) == [
-        ("Second", "Loop", "b", "this", "changed", "unchanged"),
-        ("Second", "Run alone", "", "this", "unchanged", "changed"),
+        ("Second", "Loop", "b", "this", "changed", "ok"),
+        ("Second", "Run alone", "", "this", "skipped", "changed"),
     ]
     assert "site.yml:" in rows[0][1]
 
     runs.play(True, "--check")
     assert [path.name for path in runs.records.iterdir()] == ["check.jsonl"]
+
+
+def record(task: str, status: str, path: str | None) -> task_records.Record:
+    return task_records.Record("play", task, "a/b/c.yml:1", "this", None, False, path, status)
+
+
+@pytest.mark.parametrize(
+    ("path_of_the_first", "order", "rows"),
+    [("/a", 1, 0), ("/b", 1, 1), (None, 1, 1), ("/a", -1, 1)],
+    ids=["same path", "other path", "no path", "the first comes later"],
+)
+def test_a_path_that_a_task_before_has_changed(
+    path_of_the_first: str | None, order: int, rows: int
+) -> None:
+    first = record("first", "changed", path_of_the_first)
+    check = [first, record("second", "changed", "/a")]
+    done = [first, record("second", "ok", "/a")]
+    assert len(task_records.differences(check[::order], done[::order])) == rows
 
 
 def test_table_is_aligned() -> None:
