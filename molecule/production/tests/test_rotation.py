@@ -45,7 +45,7 @@ def asking(api: httpx.Client, key: str) -> Iterator[Counter[int]]:
     stop = threading.Event()
 
     def loop() -> None:
-        while not stop.wait(0.2):
+        while not stop.wait(1):
             seen[ask(api, key).status_code] += 1
 
     thread = threading.Thread(target=loop)
