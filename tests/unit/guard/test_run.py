@@ -124,7 +124,7 @@ def test_killed_process(release: Release, title: str) -> None:
     os.kill(victim, signal.SIGKILL)
     status, output = end(process)
     assert status == 1
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 15
     assert ("killed by signal 9" if title == "main" else f"{title} is gone") in output
     assert gone(list(tree))
 

@@ -21,7 +21,7 @@ CANARY = {"prompt": "What is the capital of France?", "expect": "Paris"}
 
 def health(targets: list[dict[str, Any]], **options: object) -> dict[str, Any]:
     """Run the module in a process of its own; return its result."""
-    arguments = {"targets": targets, "deadline": 5, "interval": 0.1, "probe_timeout": 1, **options}
+    arguments = {"targets": targets, "deadline": 5, "interval": 0.1, "probe_timeout": 3, **options}
     module = "ansible_collections.gpufleet.llm.plugins.modules.llm_health"
     process = subprocess.run(
         [sys.executable, "-m", module],
@@ -83,7 +83,7 @@ def test_failures_say_what_to_do(
     behaviour: dict[str, str], options: dict[str, Any], state: str, words: str
 ) -> None:
     with FakeVllm(**behaviour) as vllm:
-        result = health([{"name": "qwen", "url": vllm.url, **options}], deadline=2)
+        result = health([{"name": "qwen", "url": vllm.url, **options}], deadline=4)
     assert result["failed"]
     assert not result["ready"]
     assert result["checks"][0]["state"] == state

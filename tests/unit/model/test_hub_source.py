@@ -6,6 +6,7 @@ made from files/locks/model.in below .cache.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from tests.unit.model.fake_hub import COMMIT, NAME, FakeHub, serving
 
 Run = Callable[..., dict[str, Any]]
 CHECKOUT = Path(__file__).resolve().parents[3]
+LOCKS = CHECKOUT / "files" / "locks"
 HUBS = ("huggingface", "modelscope")
 
 
@@ -32,13 +34,17 @@ def tools_venv() -> Path:
     if named:
         return Path(named)
     venv = CHECKOUT / ".cache" / "model-tools"
-    if not (venv / "bin" / "modelscope").exists():
-        uv = ["uv", "venv", "--clear", "--quiet", str(venv)]
-        subprocess.run(uv, check=True)
-        wanted = str(CHECKOUT / "files/locks/model.in")
-        python = str(venv / "bin" / "python")
-        install = ["uv", "pip", "install", "--quiet", "--python", python, "-r", wanted]
-        subprocess.run(install, check=True)
+    venv.parent.mkdir(exist_ok=True)
+    # Several processes run these tests; one of them builds.
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (venv / "bin" / "modelscope").exists():
+            uv = ["uv", "venv", "--clear", "--quiet", str(venv)]
+            subprocess.run(uv, check=True)
+            python = str(venv / "bin" / "python")
+            sync = ["uv", "pip", "sync", "--quiet", "--python", python, "--require-hashes"]
+            sync += ["--build-constraints", str(LOCKS / "build.txt"), str(LOCKS / "model.txt")]
+            subprocess.run(sync, check=True)
     return venv
 
 
