@@ -46,9 +46,9 @@ RANGES: dict[str, tuple[int, int]] = {
     "preflight_clock_tolerance_seconds": (1, 3600),
 }
 _WHY = {
-    "vllm_restart_attempts": "Without an attempt nothing would ever start.",
-    "vllm_releases_kept": "The release that runs is one; to roll back, keep 2 or more.",
-    "chainlit_releases_kept": "The release that runs is one; to roll back, keep 2 or more.",
+    "vllm_restart_attempts": "Set it to 1 or more: without an attempt nothing would ever start.",
+    "vllm_releases_kept": "Set it to 2 or more, to be able to roll back: what runs is one.",
+    "chainlit_releases_kept": "Set it to 2 or more, to be able to roll back: what runs is one.",
     "nginx_stream_timeout_seconds": "Set it to the seconds of the longest generation, 1800 if you "
     "do not know it; sooner, answers are cut.",
 }

@@ -23,7 +23,7 @@ def podman(*arguments: str, text: str = "") -> None:
 
 @contextmanager
 def host_without_systemd(folder: Path) -> Iterator[Path]:
-    """Boot it; yields an inventory that adds it to the group inference."""
+    """Boot it; yields an inventory that adds it to the group gateway, which needs the least."""
     # As molecule/test_hosts/tasks/host.yml, without systemd.
     limits = ["--privileged", "--ulimit=nofile=20000:20000", "--ulimit=nproc=10000:10000"]
     place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}", *limits]
@@ -36,7 +36,7 @@ def host_without_systemd(folder: Path) -> Iterator[Path]:
         podman("exec", "--interactive", f"gpufleet-{NAME}", "sh", "-c", trust, text=key)
         inventory = folder / "nosystemd.yml"
         hosts = {NAME: {"ansible_host": ADDRESS}}
-        inventory.write_text(yaml.safe_dump({"inference": {"hosts": hosts}}))
+        inventory.write_text(yaml.safe_dump({"gateway": {"hosts": hosts}}))
         yield inventory
     finally:
         podman("rm", "--force", "--time=1", f"gpufleet-{NAME}")

@@ -94,12 +94,12 @@ CASES: dict[str, Case] = {
     "no release kept": (
         {"vllm_releases_kept": 0},
         "vllm_releases_kept",
-        ["from 1", "to roll back, keep 2 or more"],
+        ["from 1", "2 or more, to be able to roll back"],
     ),
     "no release of the chat kept": (
         {"chainlit_releases_kept": 0},
         "chainlit_releases_kept",
-        ["to roll back, keep 2 or more"],
+        ["2 or more, to be able to roll back"],
     ),
     # Placeholders.
     "placeholder for a commit": (
