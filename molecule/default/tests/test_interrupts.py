@@ -16,7 +16,7 @@ from host import Host, wait_until
 from openai_api import answers
 
 UNITS = ("vllm@smollm2.service", "chainlit.service")
-COUNT = int(os.environ.get("GPUFLEET_INTERRUPTS", "2"))
+COUNT = int(os.environ.get("GPUFLEET_INTERRUPTS", "1"))
 SEED = int(os.environ.get("GPUFLEET_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 # So long an upgrade takes, with a start of vLLM and without; later nothing is left to interrupt.
 WITH_VLLM_SECONDS, CHAT_ALONE_SECONDS = 110.0, 55.0
