@@ -91,11 +91,12 @@ def test_key_between_gateway_and_vllm(
 ) -> None:
     with asking(api, BILLING_2) as seen:
         site(variables, vllm_api_key=VLLM_2, vllm_api_key_before=VLLM_1)
-    # One instance alone is away while it starts again; a valid key is never called invalid.
-    assert set(seen) <= {200, 503}, seen
+    # One instance alone is away while it restarts: 500 from vLLM while it drains, then 503. A valid
+    # key is never called invalid.
+    assert set(seen) <= {200, 500, 503}, seen
     with asking(api, BILLING_2) as seen:
         site(variables, nginx_vllm_api_key=VLLM_2, vllm_api_key_before="")
-    assert set(seen) <= {200, 503}, seen
+    assert set(seen) <= {200, 500, 503}, seen
     direct = f"http://{llm.address}:8000/v1/models"
     for key, status in ((VLLM_1, 401), (VLLM_2, 200)):
         answer = httpx.get(direct, headers={"Authorization": f"Bearer {key}"})
