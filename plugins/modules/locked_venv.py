@@ -322,16 +322,21 @@ def main() -> None:
         with lock_of(directory):
             if not final.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
-                build(
-                    module,
-                    partial,
-                    python,
-                    params["uv"],
-                    params["requirements"],
-                    params["build_constraints"],
-                    params["offline"],
-                    builder_environment(params),
-                )
+                try:
+                    build(
+                        module,
+                        partial,
+                        python,
+                        params["uv"],
+                        params["requirements"],
+                        params["build_constraints"],
+                        params["offline"],
+                        builder_environment(params),
+                    )
+                except BuildError:
+                    # Downloads stay in the cache; half an environment would only hold disk.
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise
                 partial.chmod(0o755)
                 partial.rename(final)
     except BuildError as error:
