@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# step.sh NAME COMMAND...: runs a step and prints how long it took; step.sh summary: prints all of them.
+# step.sh NAME COMMAND...: runs a step, prints how long it took, and ends with what failed in it.
+# step.sh summary: prints the time of every step.
 set -uo pipefail
 times=.cache/step-times
 mkdir -p .cache
@@ -14,7 +15,13 @@ shift
 [ "$name" != "Set up this machine" ] || rm -f "$times"
 printf '\n==> %s\n' "$name"
 started=$SECONDS
-"$@"
-status=$?
+log=.cache/step.log
+"$@" 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+if [ "$status" -ne 0 ]; then
+  # Tools print summaries after the failure: here it is again, where a reader of the end finds it.
+  printf '\nWhat failed (all of it: %s):\n' "$log"
+  sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E -A 6 '^ *(fatal:|failed:|FAILED |E  )' | tail -40 | cut -c -400
+fi
 printf '%6d s  %s%s\n' "$((SECONDS - started))" "$name" "$([ "$status" = 0 ] || echo "  FAILED")" | tee -a "$times"
 exit "$status"
