@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Return the module's result, failed with the journal's end when the gate did not pass."""
+        """Return the module's result, failed with its errors when the gate did not pass."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
         host, unit = variables.get("inventory_hostname", "host"), str(self._task.args.get("name"))
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         started = told = time.monotonic()
         while True:
             time.sleep(LOOK_EVERY_SECONDS)
-            seen = self._step("look", variables)
+            seen = self._step("look", variables, since=result["began"])
             if seen.get("failed"):
                 return seen
             now = time.monotonic()
@@ -60,23 +60,25 @@ class ActionModule(ActionBase):
                 )
 
         why = "did not pass its gate" if seen["verdict"] == "failed" else "missed its deadline"
-        full = seen if seen["verdict"] == "failed" else self._step("look", variables)
+        errors = "\n".join(seen["errors"]) or "none"
         stopped = self._step("stop", variables)
         result.update(
             failed=True,
             state=stopped.get("state", seen["state"]),
-            journal=full["journal"],
+            errors=seen["errors"],
+            journal=seen["journal"],
             msg=(
                 f"{unit} {why} after {result['seconds']:.0f} s ({seen['state']}, "
-                f"result {seen['result']}) and was stopped. Its last lines:\n"
-                + "\n".join(full["journal"][-15:])
+                f"result {seen['result']}) and was stopped. Its errors:\n{errors}\n"
+                + "Its last lines:\n"
+                + "\n".join(seen["journal"])
                 + f"\nMore on the host: journalctl --unit {unit}"
             ),
         )
         return result
 
-    def _step(self, step: str, variables: dict[str, Any]) -> dict[str, Any]:
-        arguments = {**self._task.args, "step": step}
+    def _step(self, step: str, variables: dict[str, Any], since: int = 0) -> dict[str, Any]:
+        arguments = {**self._task.args, "step": step, "since": since}
         result: dict[str, Any] = self._execute_module(
             module_name="gpufleet.llm.gated_unit", module_args=arguments, task_vars=variables
         )

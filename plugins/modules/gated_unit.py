@@ -20,7 +20,8 @@ description:
   - Waits for the gate (C(ExecStartPost=)) and tells how far it is. C(systemd) reports a unit as
     active only when the gate has passed.
   - When the gate fails, or the process ends before, the unit is stopped, and the module fails with
-    the last lines of its journal. The unit's own restarts are for crashes, not for bad releases.
+    its errors and the last lines of its journal. The unit's own restarts are for crashes, not for
+    bad releases.
   - Never uses up the unit's start limit, which planned restarts share with crashes.
 attributes:
   check_mode:
@@ -66,6 +67,11 @@ options:
     description: Seconds until the gate must have let the unit through.
     type: int
     default: 900
+  since:
+    description: When the call began, in seconds since 1970 by the host's clock. The action plugin
+      sets it.
+    type: int
+    default: 0
   step:
     description: What this call does; the action plugin sets it.
     type: str
@@ -106,6 +112,11 @@ seconds:
   description: How long the unit took to pass its gate.
   type: float
   returned: when restarted
+errors:
+  description: The last lines that the unit logged as errors in this run.
+  type: list
+  elements: str
+  returned: on failure
 journal:
   description: The last lines that the unit wrote.
   type: list
@@ -114,6 +125,7 @@ journal:
 """
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +200,9 @@ def restart_reason(shown: dict[str, str], inputs: dict[str, str], files: list[st
     return ""
 
 
-def journal_of(module: AnsibleModule, unit: str, lines: int) -> list[str]:
+def journal_of(module: AnsibleModule, unit: str, lines: int, *options: str) -> list[str]:
     """The last lines of the unit, without dates."""
-    wanted = ["--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager"]
+    wanted = ["--unit", unit, "--lines", str(lines), "--output", "cat", "--no-pager", *options]
     _status, output, _errors = module.run_command(["journalctl", *wanted])
     return str(output).splitlines()
 
@@ -209,6 +221,7 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
     wants = module.params["wants"]
     to_stop = [] if wants is None else unwanted(unit, wants)
     result = {
+        "began": int(time.time()),
         "changed": bool(reason or to_enable or to_stop),
         "enabled": to_enable,
         "reason": reason,
@@ -244,7 +257,7 @@ def ask(module: AnsibleModule, *arguments: str) -> None:
 
 
 def look(module: AnsibleModule) -> dict[str, Any]:
-    """How far the unit is: `ready`, `waiting` or `failed`, and the journal's last lines."""
+    """How far the unit is: `ready`, `waiting` or `failed`; its errors and last lines."""
     unit = module.params["name"]
     shown = show(module, unit)
     restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
@@ -254,13 +267,15 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         verdict = "failed"
     else:
         verdict = "waiting"
-    lines = journal_of(module, unit, 30 if verdict == "failed" else 1)
+    # What a dying process prints last can be long, and hides the reason.
+    since = "--since=@{}".format(module.params["since"])
     return {
         "changed": False,
         "verdict": verdict,
         "state": state_of(shown),
         "result": shown["Result"],
-        "journal": lines,
+        "errors": journal_of(module, unit, 10, since, "--priority=err"),
+        "journal": journal_of(module, unit, 15),
     }
 
 
@@ -274,6 +289,7 @@ def main() -> None:
             "enabled": {"type": "bool", "default": True},
             "wants": {"type": "list", "elements": "str"},
             "deadline": {"type": "int", "default": 900},
+            "since": {"type": "int", "default": 0},
             "step": {"type": "str", "choices": ["begin", "look", "stop"], "default": "begin"},
         },
         supports_check_mode=True,

@@ -101,7 +101,11 @@ def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
 def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
     states = {"Result": "", **shown(**changes)}
     monkeypatch.setattr(gated_unit, "show", lambda _module, _unit: states)
-    monkeypatch.setattr(gated_unit, "journal_of", lambda _module, _unit, _lines: [])
-    with patch_module_args({"name": "x.service"}):
-        module = AnsibleModule(argument_spec={"name": {"type": "str"}})
-    assert gated_unit.look(module)["verdict"] == verdict
+    monkeypatch.setattr(
+        gated_unit, "journal_of", lambda _module, _unit, _lines, *options: list(options)
+    )
+    with patch_module_args({"name": "x.service", "since": 7}):
+        module = AnsibleModule(argument_spec={"name": {"type": "str"}, "since": {"type": "int"}})
+    seen = gated_unit.look(module)
+    assert seen["verdict"] == verdict
+    assert seen["errors"] == ["--since=@7", "--priority=err"]
