@@ -72,7 +72,7 @@ def test_flood_is_busy_and_restarts_nothing(host: Host, url: str, model: str) ->
     body = {
         "model": model,
         "prompt": "Tell me a long story.",
-        "max_tokens": 400,
+        "max_tokens": 120,
         "ignore_eos": True,
     }
 
