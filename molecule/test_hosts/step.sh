@@ -16,12 +16,16 @@ shift
 printf '\n==> %s\n' "$name"
 started=$SECONDS
 log=.cache/step.log
-"$@" 2>&1 | tee "$log"
-status=${PIPESTATUS[0]}
+# No pipe: one ends only when every daemon that the step has started lets go of it.
+"$@" > >(tee "$log") 2>&1
+status=$?
+sleep 0.2 # for tee's last lines
 if [ "$status" -ne 0 ]; then
   # Tools print summaries after the failure: here it is again, where a reader of the end finds it.
   printf '\nWhat failed (all of it: %s):\n' "$log"
-  sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E -A 6 '^ *(fatal:|failed:|FAILED |E  )' | tail -40 | cut -c -400
+  plain=$(sed 's/\x1b\[[0-9;]*m//g' "$log")
+  found=$(grep -E -A 6 '^ *(fatal:|failed:|FAILED |E  )' <<<"$plain")
+  tail -40 <<<"${found:-$(tail -15 <<<"$plain")}" | cut -c -400
 fi
 printf '%6d s  %s%s\n' "$((SECONDS - started))" "$name" "$([ "$status" = 0 ] || echo "  FAILED")" | tee -a "$times"
 exit "$status"

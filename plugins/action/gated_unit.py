@@ -32,6 +32,7 @@ class ActionModule(ActionBase):
         deadline = float(self._task.args.get("deadline", 900))
 
         result = self._step("begin", variables)
+        began = int(result.pop("began", 0))
         if result.get("failed") or self._task.check_mode:
             return result
         if not result["reason"] and not result["starting"]:
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
         started = told = time.monotonic()
         while True:
             time.sleep(LOOK_EVERY_SECONDS)
-            seen = self._step("look", variables, since=result["began"])
+            seen = self._step("look", variables, since=began)
             if seen.get("failed"):
                 return seen
             now = time.monotonic()
