@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from _probe import Check, Level, check
+from guard_incident import Incidents
 from guard_log import Log
 from guard_processes import is_alive
 from guard_settings import Settings, keys_of_run
@@ -17,8 +18,11 @@ _CONFIRM_SECONDS = 2.0
 _PROGRESS_SECONDS = 10.0
 
 
-def wait(settings: Settings, main_pid: int | None, log: Log) -> bool:
-    """Wait for the gate's level until its deadline; say why when it is not reached."""
+def wait(settings: Settings, main_pid: int | None, incidents: Incidents, log: Log) -> bool:
+    """Wait for the gate's level until its deadline; say why when it is not reached.
+
+    Passing it ends an incident.
+    """
     level: Level = "canary" if settings.gate.level == "canary" else "token"
     deadline = settings.gate.deadline_seconds
     started = time.monotonic()
@@ -31,6 +35,7 @@ def wait(settings: Settings, main_pid: int | None, log: Log) -> bool:
         spent = time.monotonic() - started
         if result.ready:
             log.info(f"ready after {spent:.0f} s: {result.detail}")
+            incidents.recovered(f"ready after {spent:.0f} s: {result.detail}")
             return True
         if main_pid is not None and not is_alive(main_pid):
             log.error(
@@ -39,15 +44,19 @@ def wait(settings: Settings, main_pid: int | None, log: Log) -> bool:
             )
             return False
         if result.final and confirmed == result.state:
-            log.error(f"gate fails: {result.state}, {result.detail}; {_remedy(result)}")
+            failure = f"gate fails: {result.state}, {result.detail}"
+            log.error(f"{failure}; {_remedy(result)}")
+            incidents.failed("restarted", failure)
             return False
         confirmed = result.state if result.final else None
         pause = _CONFIRM_SECONDS if result.final else _PAUSE_SECONDS
         if spent + pause >= deadline:  # a check cut short would say nothing
-            log.error(
+            failure = (
                 f"gate fails: not ready in {deadline:.0f} s, last seen {result.state}, "
-                f"{result.detail}; {_remedy(result)}"
+                f"{result.detail}"
             )
+            log.error(f"{failure}; {_remedy(result)}")
+            incidents.failed("restarted", failure)
             return False
         if time.monotonic() >= next_line:
             log.info(f"{result.state}, {spent:.0f} s of {deadline:.0f} s, {result.detail}")

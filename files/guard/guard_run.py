@@ -13,10 +13,14 @@ import time
 from pathlib import Path
 
 from _probe import Unreachable
+from guard_canary import CanaryWatch
 from guard_health import serve_health
+from guard_incident import Incidents, Kind
 from guard_log import Log
+from guard_memory import oom_kills
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
 from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
+from guard_start import StartError, check_start
 from guard_watch import Watch
 
 EXIT_FAILURE = 1
@@ -30,28 +34,36 @@ _LOST_GRACE = 3.0  # vLLM usually notices a dead process itself and says why
 _TICK = 0.5
 
 
-def run(settings: Settings, api_keys: list[str], log: Log) -> int:
+def run(settings: Settings, api_keys: list[str], incidents: Incidents, log: Log) -> int:
     """Run one instance until it ends; return the exit status.
 
-    0: stopped on request. 1: ended unasked, lost a process, or hung. 78: vLLM refuses its options.
+    0: stopped on request. 1: cannot start now, ended unasked, lost a process, or hung.
+    78: vLLM refuses its options. Raises SettingsError for what a restart cannot mend.
     """
-    if not settings.vllm.exists():
-        raise SettingsError(f"{settings.vllm} does not exist: deploy the release again")
-    if not settings.config.exists():
-        raise SettingsError(f"{settings.config} does not exist: deploy the release again")
+    incidents.restarting()
+    try:
+        check_start(settings)
+    except StartError as error:
+        log.error(str(error))
+        incidents.failed("restarted", str(error))
+        return EXIT_FAILURE
     # Blocked signals wait in the queue for sigtimedwait; threads inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP_SIGNALS, signal.SIGCHLD})
     become_subreaper()
     _write_pid_file()
-    watch = Watch(settings.target(api_keys).client, settings.served_model_name, settings.watch, log)
+    target = settings.target(api_keys)
+    watch = Watch(target.client, settings.served_model_name, settings.watch, log)
+    canary = CanaryWatch(target, settings.canary_watch, watch, incidents, log)
     serve_health(settings, watch)
     pid = _start(settings, api_keys)
     log.info(f"vLLM started as process {pid}, {settings.url}")
     watch.start()
+    canary.start()
     try:
-        return _supervise(pid, settings, watch, log)
+        return _Supervisor(pid, settings, watch, canary, incidents, log).supervise()
     finally:
         watch.stop()
+        canary.stop()
         _kill_leftovers(log)
 
 
@@ -79,39 +91,94 @@ def _with_keys(settings: Settings, api_keys: list[str]) -> Path:
     return private
 
 
-def _supervise(pid: int, settings: Settings, watch: Watch, log: Log) -> int:
-    roster = Roster(_LOST_GRACE)
-    kill_at: float | None = None
-    next_scan = 0.0
-    while True:
-        caught = signal.sigtimedwait({*_STOP_SIGNALS, signal.SIGCHLD}, _TICK)
-        now = time.monotonic()
-        ended = reap()
-        if pid in ended:
-            log.fresh_line()
-            return _verdict(ended[pid], kill_at is not None, log)
-        if caught is not None and caught.si_signo in _STOP_SIGNALS and kill_at is None:
-            watch.stop()
-            allowed = _time_to_stop(settings)
-            kill_at = now + allowed
-            log.info(f"stopping: vLLM is killed if it takes more than {allowed:g} s")
-            # Only the API server: a worker that gets the signal too would break the drain.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        if kill_at is not None:
-            if now >= kill_at:
-                log.error("vLLM did not stop in time and is killed; open requests are cut")
-                return 0
-            continue
-        if watch.hung:
-            log.error(f"hung: {watch.hung}; killing vLLM so that it is started again")
-            return EXIT_FAILURE
-        if now >= next_scan:
-            next_scan = now + 1.0
-            lost = roster.lost(now, descendants(os.getpid()))
-            if lost:
-                log.error(f"{lost} is gone and vLLM goes on without it; killing the rest")
-                return EXIT_FAILURE
+class _Supervisor:
+    """Waits for the end of vLLM, asked for or not, and notes why it ended."""
+
+    def __init__(
+        self,
+        pid: int,
+        settings: Settings,
+        watch: Watch,
+        canary: CanaryWatch,
+        incidents: Incidents,
+        log: Log,
+    ) -> None:
+        self._pid = pid
+        self._settings = settings
+        self._watch = watch
+        self._canary = canary
+        self._incidents = incidents
+        self._log = log
+        self._oom_kills = oom_kills()
+
+    def supervise(self) -> int:
+        """Return the exit status of the guard."""
+        roster = Roster(_LOST_GRACE)
+        kill_at: float | None = None
+        next_scan = 0.0
+        while True:
+            caught = signal.sigtimedwait({*_STOP_SIGNALS, signal.SIGCHLD}, _TICK)
+            now = time.monotonic()
+            ended = reap()
+            if self._pid in ended:
+                self._log.fresh_line()
+                return self._verdict(ended[self._pid], kill_at is not None)
+            if caught is not None and caught.si_signo in _STOP_SIGNALS and kill_at is None:
+                kill_at = now + self._begin_to_stop()
+            if kill_at is not None:
+                if now >= kill_at:
+                    self._log.error(
+                        "vLLM did not stop in time and is killed; open requests are cut"
+                    )
+                    return 0
+                continue
+            if self._watch.hung:
+                return self._failed(
+                    "hang_killed", f"hung: {self._watch.hung}", "killing vLLM to start it again"
+                )
+            if self._canary.failed:
+                return self._failed(
+                    "canary_failed", self._canary.failed, "killing vLLM to start it again, as set"
+                )
+            if now >= next_scan:
+                next_scan = now + 1.0
+                lost = roster.lost(now, descendants(os.getpid()))
+                if lost:
+                    what = f"{lost} is gone and vLLM goes on without it{self._memory()}"
+                    return self._failed("restarted", what, "killing the rest")
+
+    def _begin_to_stop(self) -> float:
+        """Ask vLLM to stop; return the seconds that it may take."""
+        self._watch.stop()
+        self._canary.stop()
+        allowed = _time_to_stop(self._settings)
+        self._log.info(f"stopping: vLLM is killed if it takes more than {allowed:g} s")
+        # Only the API server: a worker that gets the signal too would break the drain.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGTERM)
+        return allowed
+
+    def _verdict(self, status: int, asked: bool) -> int:
+        how = f"killed by signal {-status}" if status < 0 else f"status {status}"
+        if asked:
+            self._log.info(f"stopped ({how})")
+            return 0
+        if status == 2:
+            raise SettingsError(
+                "vLLM refuses its options (status 2): the usage error above names the option"
+            )
+        what = f"vLLM ended unasked ({how}){self._memory()}"
+        return self._failed("restarted", what, "the lines above say why")
+
+    def _memory(self) -> str:
+        if oom_kills() <= self._oom_kills:
+            return ""
+        return ", after the kernel killed a process of it for want of memory (see MemoryMax)"
+
+    def _failed(self, kind: Kind, what: str, then: str) -> int:
+        self._log.error(f"{what}; {then}")
+        self._incidents.failed(kind, what)
+        return EXIT_FAILURE
 
 
 def _time_to_stop(settings: Settings) -> float:
@@ -121,18 +188,6 @@ def _time_to_stop(settings: Settings) -> float:
         if error.reason == "refused":
             return _START_GRACE
     return settings.shutdown_timeout_seconds + _STOP_GRACE
-
-
-def _verdict(status: int, asked: bool, log: Log) -> int:
-    how = f"killed by signal {-status}" if status < 0 else f"status {status}"
-    if asked:
-        log.info(f"stopped ({how})")
-        return 0
-    if status == 2:
-        log.error("vLLM refuses its options (status 2): the usage error above names the option")
-        return EXIT_CONFIG
-    log.error(f"vLLM ended unasked ({how}); the lines above say why")
-    return EXIT_FAILURE
 
 
 def _kill_leftovers(log: Log) -> None:

@@ -42,11 +42,24 @@ class WatchSettings:
 
 
 @dataclass(frozen=True)
+class CanarySettings:
+    """How often a running instance is asked its canary (0: never), and what a wrong answer does."""
+
+    every_minutes: float
+    restart: bool
+
+
+@dataclass(frozen=True)
 class Settings:
-    """One instance inside its release directory."""
+    """One instance inside its release directory.
+
+    ``gpus`` are indexes in the order of the bus; None means all of the host.
+    """
 
     name: str
     release: Path
+    model: Path
+    gpus: tuple[int, ...] | None
     host: str
     port: int
     health_port: int
@@ -54,6 +67,7 @@ class Settings:
     environment: Mapping[str, str]
     gate: Gate
     canary: Canary | None
+    canary_watch: CanarySettings
     watch: WatchSettings
     shutdown_timeout_seconds: float
 
@@ -148,12 +162,14 @@ def _settings(top: _Reader, release: Path, name: str) -> Settings:
     named = top.text("name")
     if named != name:
         raise top.error("name", f"is {named!r}, not {name!r}: file name and name must be equal")
-    canary = _canary(top.optional_section("canary"))
+    canary, canary_watch = _canary(top.optional_section("canary"))
     gate = top.section("gate")
     watch = top.section("watch")
     settings = Settings(
         name=name,
         release=release,
+        model=Path(top.text("model")),
+        gpus=top.optional_indexes("gpus"),
         host=top.address("host"),
         port=top.whole("port", 1, 65535),
         health_port=top.whole("health_port", 1, 65535),
@@ -164,6 +180,7 @@ def _settings(top: _Reader, release: Path, name: str) -> Settings:
             deadline_seconds=gate.number("deadline_seconds", 1, 86400),
         ),
         canary=canary,
+        canary_watch=canary_watch,
         watch=WatchSettings(
             interval_seconds=watch.number("interval_seconds", 0.1, 3600),
             probe_timeout_seconds=watch.number("probe_timeout_seconds", 0.1, 3600),
@@ -178,9 +195,9 @@ def _settings(top: _Reader, release: Path, name: str) -> Settings:
     return settings
 
 
-def _canary(section: _Reader | None) -> Canary | None:
+def _canary(section: _Reader | None) -> tuple[Canary | None, CanarySettings]:
     if section is None:
-        return None
+        return None, CanarySettings(0, False)
     expect = section.text("expect")
     try:
         re.compile(expect)
@@ -188,8 +205,9 @@ def _canary(section: _Reader | None) -> Canary | None:
         raise section.error("expect", f"is not a regular expression: {error}") from error
     max_tokens = section.whole("max_tokens", 1, 4096)
     canary = Canary(section.text("prompt"), expect, max_tokens)
+    watch = CanarySettings(section.number("every_minutes", 0, 10080), section.boolean("restart"))
     section.refuse_unknown()
-    return canary
+    return canary, watch
 
 
 class _Reader:
@@ -250,6 +268,22 @@ class _Reader:
         if number != int(number):
             raise self._wrong(key, number, f"a whole number from {low} to {high}")
         return int(number)
+
+    def boolean(self, key: str) -> bool:
+        wanted = "true or false"
+        value = self._value(key, wanted)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, wanted)
+        return value
+
+    def optional_indexes(self, key: str) -> tuple[int, ...] | None:
+        wanted = "a list of whole numbers, or null"
+        value = self._value(key, wanted)
+        if value is None:
+            return None
+        if not isinstance(value, list) or any(type(item) is not int for item in value):
+            raise self._wrong(key, value, wanted)
+        return tuple(value)
 
     def address(self, key: str) -> str:
         value = self.text(key)

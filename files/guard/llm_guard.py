@@ -6,6 +6,8 @@
 ``run NAME``    starts vLLM, watches it, and exits non-zero whenever it ends unasked or hangs
 ``wait NAME``   waits until the instance is ready; the unit's gate
 ``check NAME``  prints the instance's state
+``devices NAME`` looks for lost GPUs in the kernel log, as root, before ``run``
+``ended NAME``  notes an end that ``run`` could not note itself, such as its own death
 
 Exit status of ``check``: 0 ready, 3 starting, 4 busy, 5 hung, 6 dead, 7 wrong_model,
 8 wrong_answer. All commands: 78 when the settings cannot be used.
@@ -19,8 +21,10 @@ import os
 import sys
 from pathlib import Path
 
+import guard_devices
 from _probe import LEVELS, Level, State, check
 from guard_gate import wait
+from guard_incident import Incidents
 from guard_log import Log
 from guard_processes import is_alive
 from guard_run import EXIT_CONFIG, EXIT_FAILURE, PID_FILE, run
@@ -44,15 +48,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
     log = Log(options.name)
+    incidents = Incidents(options.name, log)
     try:
+        if options.command == "ended":
+            return _ended(incidents)
         settings = load(_release(options.release), options.name)
         if options.command == "run":
-            return run(settings, read_api_keys(None), log)
+            return run(settings, read_api_keys(None), incidents, log)
         if options.command == "wait":
-            return _wait(settings, log)
+            return _wait(settings, incidents, log)
+        if options.command == "devices":
+            return _devices(settings, log)
         return _check(settings, options)
     except SettingsError as error:
         log.error(str(error))
+        if options.command == "run":
+            # systemd gives up at once, and that is told.
+            incidents.failed("restarted", str(error), tell=False)
         return EXIT_CONFIG
 
 
@@ -65,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "start and watch vLLM"),
         ("wait", "wait until the instance is ready"),
         ("check", "print the instance's state"),
+        ("devices", "look for lost GPUs"),
+        ("ended", "note an end that run could not note"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("name", metavar="NAME", help="instance, as in instances/NAME.json")
@@ -108,10 +122,31 @@ def _release(given: Path | None) -> Path:
     return here if (here / "instances").is_dir() else CURRENT_RELEASE.resolve()
 
 
-def _wait(settings: Settings, log: Log) -> int:
+def _wait(settings: Settings, incidents: Incidents, log: Log) -> int:
     main_pid = os.environ.get("MAINPID", "")
-    ready = wait(settings, int(main_pid) if main_pid.isdigit() else None, log)
+    ready = wait(settings, int(main_pid) if main_pid.isdigit() else None, incidents, log)
     return 0 if ready else EXIT_FAILURE
+
+
+def _devices(settings: Settings, log: Log) -> int:
+    try:
+        finding = guard_devices.look(settings.gpus)
+    except OSError as error:
+        log.error(f"the kernel log cannot be read, lost GPUs would go unseen: {error}")
+        return 0
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    if finding and directory:
+        guard_devices.leave(finding, Path(directory))
+    return 0
+
+
+def _ended(incidents: Incidents) -> int:
+    # systemd.exec(5) describes what a unit's ExecStopPost finds in its environment.
+    result = os.environ.get("SERVICE_RESULT", "success")
+    if result != "success" and not incidents.known:
+        how = f"{os.environ.get('EXIT_CODE', '')} {os.environ.get('EXIT_STATUS', '')}".strip()
+        incidents.failed("restarted", f"the guard ended: {result} ({how or 'no status'})")
+    return 0
 
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the ke
 def _options(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """vLLM's own configuration of one instance: long option names without dashes in front."""
     ours: dict[str, Any] = {
-        "model": "{}/{}/{}".format(settings["model_root"], instance["model"], instance["revision"]),
+        "model": model_directory(instance, settings),
         "served-model-name": instance["served_model_name"],
         "host": instance.get("host", settings["listen_address"]),
         "port": instance["port"],
@@ -57,6 +57,9 @@ def _environment(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str
         # Longer than nginx keeps idle connections, else nginx reuses one that vLLM has closed.
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "90",
     }
+    if settings["variant"] == "gpu":
+        # CUDA's own order puts the fastest card first; indexes mean the order of the bus.
+        ours["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if instance.get("gpus"):
         ours["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in instance["gpus"])
     if settings["variant"] == "cpu":
@@ -69,8 +72,14 @@ def _environment(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str
 def _guard(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of the guard, as files/guard/guard_settings.py reads them."""
     canary = instance.get("canary")
+    asked = {
+        "every_minutes": settings["canary_every_minutes"],
+        "restart": settings["canary_restart"],
+    }
     return {
         "name": instance["name"],
+        "model": model_directory(instance, settings),
+        "gpus": [] if settings["variant"] == "cpu" else instance.get("gpus") or None,
         "host": instance.get("host", settings["listen_address"]),
         "port": instance["port"],
         "health_port": health_port(instance),
@@ -80,7 +89,7 @@ def _guard(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
             "level": "canary" if canary else settings["gate_level"],
             "deadline_seconds": settings["gate_deadline_seconds"],
         },
-        "canary": {"max_tokens": 32, **canary} if canary else None,
+        "canary": {"max_tokens": 32, **canary, **asked} if canary else None,
         "watch": {
             "interval_seconds": settings["watch_interval_seconds"],
             "probe_timeout_seconds": settings["watch_probe_timeout_seconds"],
@@ -88,6 +97,11 @@ def _guard(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]
         },
         "shutdown_timeout_seconds": settings["shutdown_timeout_seconds"],
     }
+
+
+def model_directory(instance: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Where the model of `instance` lies on its host."""
+    return "{}/{}/{}".format(settings["model_root"], instance["model"], instance["revision"])
 
 
 def health_port(instance: dict[str, Any]) -> int:

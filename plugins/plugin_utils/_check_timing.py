@@ -19,19 +19,21 @@ _NEEDED = (
     "vllm_restart_attempts",
     "vllm_gate_deadline_seconds",
     "vllm_shutdown_timeout_seconds",
+    "vllm_restart_interval_seconds",
     "vllm_restart_delay_seconds",
+    "vllm_restart_max_delay_seconds",
     "vllm_watch_interval_seconds",
     "vllm_watch_probe_timeout_seconds",
     "vllm_watch_failures",
 )
 
 
-def start_limit_interval(values: Mapping[str, Any]) -> int:
-    """StartLimitIntervalSec of the unit, in seconds: all attempts, each as long as it may take."""
+def least_interval(values: Mapping[str, Any]) -> int:
+    """Seconds that all attempts may take: a burst that is longer than the interval never trips."""
     start = values["vllm_gate_deadline_seconds"] + _START_MARGIN
     stop = values["vllm_shutdown_timeout_seconds"] + _STOP_MARGIN
-    attempts = values["vllm_restart_attempts"]
-    return int(attempts * (start + stop + values["vllm_restart_delay_seconds"] + 1))
+    delay = max(values["vllm_restart_delay_seconds"], values["vllm_restart_max_delay_seconds"])
+    return int(values["vllm_restart_attempts"] * (start + stop + delay + 1))
 
 
 def check_timing(host: Host) -> list[Finding]:
@@ -40,7 +42,18 @@ def check_timing(host: Host) -> list[Finding]:
     if not values.keys() >= set(_NEEDED):
         return []  # what is wrong with one of them is told already
     findings = []
-    interval = start_limit_interval(values)
+    interval = least_interval(values)
+    given = values["vllm_restart_interval_seconds"]
+    if 0 < given < interval:
+        findings.append(
+            Finding(
+                host.name,
+                "vllm_restart_interval_seconds",
+                f"In {given} s, {values['vllm_restart_attempts']} slow starts would not fit: they "
+                f"may take {interval} s, so systemd would never give up.",
+                f"Set it to 0, which computes it, or to {interval} or more.",
+            )
+        )
     if interval >= _DAY:
         findings.append(
             Finding(
@@ -49,8 +62,8 @@ def check_timing(host: Host) -> list[Finding]:
                 f"systemd would count failed starts over {interval} s, a day or more, before it "
                 "gives up and tells anyone.",
                 "Lower vllm_restart_attempts, vllm_gate_deadline_seconds, "
-                "vllm_shutdown_timeout_seconds or vllm_restart_delay_seconds: attempts x (deadline "
-                f"+ shutdown + delay + 61) must stay below {_DAY}.",
+                "vllm_shutdown_timeout_seconds or vllm_restart_max_delay_seconds: attempts x "
+                f"(deadline + shutdown + longest delay + 61) must stay below {_DAY}.",
             )
         )
     hang = values["vllm_watch_failures"] * (

