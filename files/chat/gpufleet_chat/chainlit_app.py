@@ -22,6 +22,11 @@ from gpufleet_chat.turn import Failure, StopReason, Turn
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
 PRESENCE_SECONDS = 1.0
+BANNERS = {
+    State.UP: "banner.back",
+    State.DOWN: "banner.recovering",
+    State.OFFLINE: "banner.offline",
+}
 
 
 @dataclass
@@ -166,8 +171,7 @@ async def _inform(session: WebsocketSession) -> None:
         _parts.turns.stop(StopReason.ABANDONED, session.id)
     if chat.pushed is not state and state is not State.UNKNOWN:
         chat.pushed = state
-        key = "banner.recovering" if state is State.DOWN else "banner.back"
-        text = _parts.messages.text(key, session.language)
+        text = _parts.messages.text(BANNERS[state], session.language)
         payload = {"type": "service-state", "state": state.value, "text": text}
         await sio.emit("window_message", payload, to=session.socket_id)
 

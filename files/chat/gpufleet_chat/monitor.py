@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from gpufleet_chat.logs import event
 from gpufleet_chat.settings import MonitorSettings
+from gpufleet_chat.upstream import Health
 
 log = logging.getLogger(__name__)
 
 
+# Between two starts of an instance nothing of it runs, but never for so long.
+OFFLINE_SECONDS = 60.0
+
+
 class State(Enum):
-    """What is known of the back end; UNKNOWN lasts until the first check."""
+    """What is known of the back end.
+
+    UNKNOWN lasts until the first check; DOWN recovers by itself; OFFLINE waits for a person.
+    """
 
     UNKNOWN = "unknown"
     UP = "up"
     DOWN = "down"
+    OFFLINE = "offline"
 
 
 class Monitor:
     """Checks at an interval; some failures in a row are down, one success is up.
 
-    check answers whether the back end is ready; it must not raise.
+    check answers how the back end is; it must not raise. offline_seconds is how long nothing may
+    run there before nobody is expected to bring it back.
     """
 
-    def __init__(self, settings: MonitorSettings, check: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        check: Callable[[], Awaitable[Health]],
+        offline_seconds: float = OFFLINE_SECONDS,
+    ) -> None:
         self._settings = settings
         self._check = check
+        self._offline_seconds = offline_seconds
         self._failures = 0
+        self._nothing_runs_since: float | None = None
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self.state = State.UNKNOWN
@@ -43,16 +61,28 @@ class Monitor:
 
     async def check_now(self) -> bool:
         """Check once out of turn; the answer counts like any other."""
-        ready = await self._check()
-        if ready:
+        health = await self._check()
+        if health is Health.READY:
             self._failures = 0
+            self._nothing_runs_since = None
             self._enter(State.UP)
-        else:
-            self._failures += 1
-            # Before the first success there is no blip to ride out.
-            if self.state is State.UNKNOWN or self._failures >= self._settings.failures:
-                self._enter(State.DOWN)
-        return ready
+            return True
+        self._failures += 1
+        if self._is_abandoned(health):
+            self._enter(State.OFFLINE)
+        # Before the first success there is no blip to ride out.
+        elif self.state is not State.UP or self._failures >= self._settings.failures:
+            self._enter(State.DOWN)
+        return False
+
+    def _is_abandoned(self, health: Health) -> bool:
+        if health is not Health.NONE_RUNS:
+            self._nothing_runs_since = None
+            return False
+        now = time.monotonic()
+        if self._nothing_runs_since is None:
+            self._nothing_runs_since = now
+        return now - self._nothing_runs_since >= self._offline_seconds
 
     async def wait_up(self, seconds: float) -> bool:
         """Wait until the back end is up, for so long at most; answers whether it is."""
@@ -75,7 +105,8 @@ class Monitor:
     def report_down(self) -> None:
         """Enter the state DOWN now: the caller has seen more than one failed check."""
         self._failures = max(self._failures, self._settings.failures)
-        self._enter(State.DOWN)
+        if self.state is not State.OFFLINE:
+            self._enter(State.DOWN)
 
     def _enter(self, state: State) -> None:
         if state is self.state:

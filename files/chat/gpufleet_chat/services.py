@@ -29,7 +29,7 @@ class Services:
 def build(settings: Settings, secrets: Secrets) -> Services:
     """Put the shared parts together; nothing runs yet."""
     upstream = Upstream(settings, secrets)
-    monitor = Monitor(settings.monitor, upstream.healthy)
+    monitor = Monitor(settings.monitor, upstream.health)
     return Services(
         settings=settings,
         messages=Messages(),

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypedDict
 
 import httpx
@@ -17,6 +18,14 @@ from gpufleet_chat.settings import Secrets, Settings
 CONNECT_SECONDS = 5.0
 BUSY_SECONDS = 2.0
 BUSY_MAX_SECONDS = 15.0
+
+
+class Health(Enum):
+    """READY: an instance answers. NOT_READY: none does yet. NONE_RUNS: none is being started."""
+
+    READY = "ready"
+    NOT_READY = "not_ready"
+    NONE_RUNS = "none_runs"
 
 
 class ChatMessage(TypedDict):
@@ -93,14 +102,17 @@ class Upstream:
         """Close all connections."""
         await self._client.aclose()
 
-    async def healthy(self) -> bool:
-        """Whether at least one instance behind the gateway is ready."""
+    async def health(self) -> Health:
+        """What the gateway says of the instances behind it."""
         seconds = self._settings.monitor.timeout_seconds
         try:
             response = await self._client.get("health", timeout=seconds)
         except httpx.HTTPError:
-            return False
-        return response.status_code == 200
+            return Health.NOT_READY
+        if response.status_code == 200:
+            return Health.READY
+        code = _error_field(response.content, "code")
+        return Health.NONE_RUNS if code == "no_instance_runs" else Health.NOT_READY
 
     async def stream(
         self, messages: Sequence[ChatMessage], partial: str = "", tokens_used: int = 0
@@ -188,7 +200,7 @@ class Upstream:
             return Busy(f"status {status}", _seconds(retry_after))
         if status >= 500:
             return Unavailable(f"status {status}")
-        message = _error_message(await response.aread())
+        message = _error_field(await response.aread(), "message")
         if status == 400 and "context length" in message:
             return TooLong(f"status {status}")
         return Refused(f"status {status}")
@@ -250,8 +262,8 @@ def _seconds(retry_after: str | None) -> float:
         return BUSY_SECONDS
 
 
-def _error_message(body: bytes) -> str:
+def _error_field(body: bytes, name: str) -> str:
     try:
-        return str(json.loads(body)["error"]["message"])
+        return str(json.loads(body)["error"][name])
     except (ValueError, KeyError, TypeError):
         return ""

@@ -48,6 +48,7 @@ class FakeUpstream:
 
     default: Behaviour = Answer(("Paris", "."))
     healthy: bool = True
+    health_code: str = "no_instance_is_ready"
     port: int = 0
     script: deque[Behaviour] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -95,7 +96,8 @@ class FakeUpstream:
         path = head[0].split(" ")[1]
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == "/v1/health":
-            await _plain(writer, 200 if self.healthy else 503, {})
+            error = {"error": {"message": "", "code": self.health_code}}
+            await _plain(writer, 200 if self.healthy else 503, {} if self.healthy else error)
         elif path == "/v1/models":
             await _plain(writer, 200, {"data": [{"id": "fake"}]})
         else:

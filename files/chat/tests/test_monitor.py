@@ -9,15 +9,20 @@ from collections.abc import Iterable
 import pytest
 from gpufleet_chat.monitor import Monitor, State
 from gpufleet_chat.settings import MonitorSettings
+from gpufleet_chat.upstream import Health
+
+HEALTH = {"+": Health.READY, "-": Health.NOT_READY, "0": Health.NONE_RUNS}
+OFFLINE_SECONDS = 0.2
 
 
-def monitor(answers: Iterable[bool], failures: int = 3) -> Monitor:
+def monitor(answers: Iterable[str], failures: int = 3) -> Monitor:
     remaining = iter(answers)
 
-    async def check() -> bool:
-        return next(remaining)
+    async def check() -> Health:
+        return HEALTH[next(remaining)]
 
-    return Monitor(MonitorSettings(interval_seconds=0.05, failures=failures), check)
+    settings = MonitorSettings(interval_seconds=0.05, failures=failures)
+    return Monitor(settings, check, OFFLINE_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +35,11 @@ def monitor(answers: Iterable[bool], failures: int = 3) -> Monitor:
         ("+---+", "UUUDU"),
         ("+--+--+", "UUUUUUU"),
         ("--+", "DDU"),
+        ("+000+", "UUUDU"),
     ],
 )
 async def test_states(answers: str, states: str) -> None:
-    watch = monitor(answer == "+" for answer in answers)
+    watch = monitor(answers)
     assert watch.state.value == "unknown"
     seen = ""
     for _ in answers:
@@ -42,8 +48,21 @@ async def test_states(answers: str, states: str) -> None:
     assert seen == states
 
 
+async def test_offline_once_nothing_has_run_for_long() -> None:
+    watch = monitor("+000-000+")
+    for expected in ("up", "up", "up", "down", "down", "down"):
+        await watch.check_now()
+        assert watch.state.value == expected
+    # An answer meanwhile, even a bad one, shows that somebody is at work.
+    await asyncio.sleep(OFFLINE_SECONDS)
+    for expected in ("offline", "offline", "up"):
+        await watch.check_now()
+        watch.report_down() if expected != "up" else None
+        assert watch.state.value == expected
+
+
 async def test_wait_up_ends_at_recovery() -> None:
-    watch = monitor([False, False, True, True, True, True])
+    watch = monitor("--++++")
     await watch.check_now()
     assert not await watch.wait_up(0.01)
     runner = asyncio.create_task(watch.run())
@@ -54,7 +73,7 @@ async def test_wait_up_ends_at_recovery() -> None:
 
 
 async def test_wait_change_wakes_every_waiter() -> None:
-    watch = monitor([True])
+    watch = monitor("+")
     waiters = [asyncio.create_task(watch.wait_change(5)) for _ in range(3)]
     await asyncio.sleep(0)
     await watch.check_now()

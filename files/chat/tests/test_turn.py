@@ -78,7 +78,7 @@ async def answerer(
 ) -> AsyncIterator[Answerer]:
     settings = replace(settings, upstream_url=fake.url)
     upstream = Upstream(settings, Secrets(api_key="sesame"))
-    monitor = Monitor(settings.monitor, upstream.healthy)
+    monitor = Monitor(settings.monitor, upstream.health)
     watcher = asyncio.create_task(monitor.run()) if watch else None
     await monitor.check_now()
     try:

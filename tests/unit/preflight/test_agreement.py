@@ -48,6 +48,7 @@ GUARDS = {
     "vllm_instances[].port": ("port",),
     "vllm_instances[].health_port": ("health_port",),
     "vllm_instances[].canary.max_tokens": ("canary", "max_tokens"),
+    "vllm_canary_every_minutes": ("canary", "every_minutes"),
     "vllm_gate_deadline_seconds": ("gate", "deadline_seconds"),
     "vllm_watch_interval_seconds": ("watch", "interval_seconds"),
     "vllm_watch_probe_timeout_seconds": ("watch", "probe_timeout_seconds"),
@@ -59,13 +60,21 @@ GUARDS = {
 def guard_accepts(directory: Path, place: tuple[str, ...], value: int) -> bool:
     settings: dict[str, Any] = {
         "name": "x",
+        "model": "/models/x",
+        "gpus": None,
         "host": "127.0.0.1",
         "port": 8000,
         "health_port": 9000,
         "served_model_name": "x",
         "environment": {},
         "gate": {"level": "token", "deadline_seconds": 60},
-        "canary": {"prompt": "?", "expect": "!", "max_tokens": 8},
+        "canary": {
+            "prompt": "?",
+            "expect": "!",
+            "max_tokens": 8,
+            "every_minutes": 0,
+            "restart": False,
+        },
         "watch": {"interval_seconds": 1, "probe_timeout_seconds": 1, "failures": 1},
         "shutdown_timeout_seconds": 1,
     }

@@ -305,6 +305,11 @@ CASES: dict[str, Case] = {
         "vllm_restart_attempts",
         ["a day or more", "must stay below 86400"],
     ),
+    "start limit that never trips": (
+        {"vllm_restart_interval_seconds": 300},
+        "vllm_restart_interval_seconds",
+        ["never give up", "Set it to 0, which computes it, or to 3153 or more"],
+    ),
     "hang found late": (
         {"vllm_watch_failures": 50},
         "vllm_watch_failures",

@@ -1,4 +1,4 @@
-// Shows at the top of the page whether the assistant is recovering or back.
+// Shows at the top of the page whether the assistant is recovering, offline or back.
 (() => {
   "use strict";
   const BACK_SHOWN_MS = 4000;
@@ -27,10 +27,10 @@
     // Other windows may post messages too; only the page itself speaks for the service.
     if (message.origin !== window.location.origin || data?.type !== "service-state") return;
     const shown = banner?.dataset.state;
-    if (data.state === "down") {
+    if (data.state !== "up") {
       window.clearTimeout(timer);
-      show("down", data.text);
-    } else if (shown === "down") {
+      show(data.state, data.text);
+    } else if (shown === "down" || shown === "offline") {
       show("up", data.text);
       timer = window.setTimeout(hide, BACK_SHOWN_MS);
     }
