@@ -12,14 +12,21 @@ import pytest
 
 from .conftest import on_host
 
-UNITS = ["/srv/units/vllm@.service", "/srv/units/vllm.target", "/srv/units/chainlit.service"]
+NAMES = [
+    "vllm@.service",
+    "chainlit.service",
+    "vllm-second-chance@.service",
+    "vllm-second-chance@.timer",
+    "vllm.target",
+]
+UNITS = [f"/srv/units/{name}" for name in NAMES]
 # Most exposure, in tenths of what systemd-analyze counts. nginx's master is root, or it could
 # neither read the keys nor open the ports.
-EXPOSURE = {UNITS[0]: 20, UNITS[2]: 20, "nginx.service": 25}
+EXPOSURE = {UNITS[0]: 20, UNITS[1]: 20, UNITS[2]: 20, "nginx.service": 25}
 # Keys that an older systemd ignores with a warning, with the version that brought them:
 # RestartMode=direct gives one alert per failure where there would be one per restart; 252 has no
-# more than one without it.
-NEWER = {"RestartMode": 254}
+# more than one without it. 252 keeps the first pause before restarts.
+NEWER = {"RestartMode": 254, "RestartSteps": 254, "RestartMaxDelaySec": 254}
 
 
 def version() -> int:
@@ -45,7 +52,7 @@ def test_verify_prints_nothing(unit: str) -> None:
 
 def test_verify_finds_a_misspelt_key() -> None:
     copy = "/srv/units/misspelt.service"
-    on_host(f"sed 's/^ProtectHome=/ProtectHouse=/' {UNITS[2]} >{copy}")
+    on_host(f"sed 's/^ProtectHome=/ProtectHouse=/' {UNITS[1]} >{copy}")
     try:
         assert any("ProtectHouse" in line for line in complaints(copy))
     finally:
