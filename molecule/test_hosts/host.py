@@ -29,7 +29,9 @@ class Host:
     def ssh(self, *options: str) -> list[str]:
         """Return the command that reaches root on the host; what is to run there comes after it."""
         ours = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-        arguments = [argument for option in (*ours, "ConnectTimeout=10") for argument in ("-o", option)]
+        arguments = [
+            argument for option in (*ours, "ConnectTimeout=10") for argument in ("-o", option)
+        ]
         return ["ssh", "-i", self.key, *arguments, *options, f"root@{self.address}"]
 
     def run(self, command: str, check: bool = True) -> str:
@@ -37,9 +39,7 @@ class Host:
 
         Raises AssertionError, with all it printed, when it fails and `check` is true.
         """
-        done = subprocess.run(
-            [*self.ssh(), command], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*self.ssh(), command], capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
