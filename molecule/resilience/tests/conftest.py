@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[3]
-for folder in ("molecule/test_hosts", "molecule/resilience/tests", "tests/browser"):
-    sys.path.insert(0, str(ROOT / folder))
-sys.path.insert(0, str(ROOT / "files/alert/tests"))
+sys.path.extend(
+    str(Path(__file__).resolve().parents[3] / folder)
+    for folder in (
+        "molecule/test_hosts",
+        "molecule/resilience/tests",
+        "tests/browser",
+        "files/alert/tests",
+    )
+)
 
 from chat_page import CHROMIUM, CHROMIUM_FLAGS, ChatPage
 from host import Host, wait_until

@@ -1,4 +1,4 @@
-"""What the alert services receive from the test hosts; files/alert/tests/receivers.py plays them."""
+"""What the alert services receive from the test hosts; receivers.py of the alerts plays them."""
 
 from __future__ import annotations
 

@@ -93,9 +93,9 @@ def changed_file(host: Host, path: str, content: str) -> Iterator[None]:
         host.run(f"mv {path}.kept {path}")
 
 
-def fixed_ports(host: Host) -> tuple[list[str], int]:
-    """Return the ports that services listen on, and how many they listen on that the kernel chose."""
+def ports(host: Host) -> tuple[list[int], int]:
+    """Return the ports that are listened on, of those that the kernel chose only how many."""
     lowest = int(host.run("cut --fields 1 /proc/sys/net/ipv4/ip_local_port_range"))
     listening = host.run("ss -Hltn").splitlines()
-    ports = [int(re.findall(r":(\d+)\s", line)[0]) for line in listening]
-    return sorted(str(port) for port in ports if port < lowest), sum(p >= lowest for p in ports)
+    found = [int(re.findall(r":(\d+)\s", line)[0]) for line in listening]
+    return sorted(port for port in found if port < lowest), sum(port >= lowest for port in found)

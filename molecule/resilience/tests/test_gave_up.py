@@ -99,7 +99,7 @@ def fake_release(host: Host, newer: Host) -> Iterator[None]:
         f"mkdir --parents {model} && touch {model}/config.json"
         f" && fake=$(readlink --canonicalize-missing {CURRENT}/venv)/bin/vllm"
         " && mkdir --parents $(dirname $fake)"
-        " && printf '#!/bin/sh\\n# A fake: it ends at once, as a broken vLLM does.\\nexit 1\\n' >$fake"
+        " && printf '#!/bin/sh\\n# A fake: it ends at once, as a broken vLLM.\\nexit 1\\n' >$fake"
         " && chmod 755 $fake"
         f" && cp {CURRENT}/units/* /etc/systemd/system/ && systemctl daemon-reload"
     )

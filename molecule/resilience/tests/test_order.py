@@ -130,7 +130,7 @@ OBSTACLES = {
     "port taken": Obstacle(
         prepare=service(
             "ExecStart=/usr/bin/python3 -m http.server 8000 --bind 127.0.0.1",
-            'ExecStartPost=/bin/sh -c "until ss -Hltn sport = :8000 | grep -q .; do sleep 0.1; done"',
+            'ExecStartPost=/bin/sh -c "until ss -Hltn sport = :8000 | grep -q .; do sleep 1; done"',
         ),
         undo=no_service,
         says=("port 8000 is taken", "ss -ltnp"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from chat_page import ChatPage
 from host import Host, wait_until
 from inbox import Inbox
-from instance import RECOVERY_SECONDS, UNIT, active, fixed_ports, orphans, restarts
+from instance import RECOVERY_SECONDS, UNIT, active, orphans, ports, restarts
 from openai_api import answers
 from playwright.sync_api import expect
 
@@ -118,7 +118,7 @@ def leftovers(host: Host) -> dict[str, Any]:
         "private directories": host.run(f"ls --directory {private} | wc --lines"),
         "sockets in them": host.run(f"find {private} -type s | wc --lines"),
         "runtime files": host.run("find /run/gpufleet | sort"),
-        "ports": fixed_ports(host),
+        "ports": ports(host),
     }
 
 
@@ -138,10 +138,9 @@ def chat(open_chat: Callable[[], ChatPage], url: str, model: str) -> ChatPage:
 
 
 @pytest.fixture(scope="module")
-def before(host: Host, chat: ChatPage) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
+def before(host: Host, chat: ChatPage) -> tuple[dict[str, Any], dict[str, int]]:
     """Return what was there before the first fault."""
-    found = leftovers(host), open_files(host)
-    yield found
+    return leftovers(host), open_files(host)
 
 
 def ask(page: ChatPage) -> None:

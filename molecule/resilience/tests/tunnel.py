@@ -1,6 +1,6 @@
 """A way from a test host to this machine: ports of its loopback that lead to ports of ours.
 
-It needs no rights here, not even for port 443, and comes back by itself after a restart of the host.
+It needs no rights here, not even for port 443, and comes back after a restart of the host.
 """
 
 from __future__ import annotations
