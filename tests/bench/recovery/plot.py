@@ -24,12 +24,11 @@ def main() -> None:
     colours = [BARE for _ in starts] + [KEPT if one["kept"] else BROKEN for one in recoveries]
     figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(names) + 1), layout="constrained")
     axes.barh(names, seconds, color=colours)
-    axes.bar_label(axes.containers[0], fmt="%.1f s", padding=3)
+    axes.bar_label(axes.containers[0], fmt="%.1f s", padding=-46, color="white")
     for row, one in enumerate(recoveries, len(starts)):
         if one["bound"] is not None:
             axes.vlines(one["bound"], row - 0.45, row + 0.45, color=BOUND, linewidth=2)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
     axes.set_xlabel("seconds from the fault, or the start, to the first token (line: bound)")
     axes.spines[["top", "right"]].set_visible(False)
     # The same numbers give the same file.
