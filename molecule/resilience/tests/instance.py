@@ -15,7 +15,6 @@ UNIT = "vllm@smollm2.service"
 CURRENT = "/opt/gpufleet/vllm/current"
 SETTINGS = f"{CURRENT}/instances/smollm2.json"
 CONFIG = f"{CURRENT}/instances/smollm2.yaml"
-INCIDENT = "/var/lib/gpufleet/vllm/incidents/smollm2.json"
 # As the page of every kind of incident says.
 RESUME = f"systemctl reset-failed {UNIT} && systemctl start {UNIT}"
 # The role's own default, which the scenario leaves alone.

@@ -10,7 +10,7 @@ from inbox import SERVICES, Inbox
 @pytest.mark.usefixtures("healthy")
 def test_every_service_gets_the_test_message(host: Host, newer: Host, inbox: Inbox) -> None:
     for one in (host, newer):
-        one.run("llm-alert test")
+        one.run("/usr/local/sbin/llm-alert test")
     texts = inbox.texts()
     assert len(texts) == 2 * len(SERVICES), texts
     for name in ("resilience1", "resilience2"):

@@ -92,9 +92,6 @@ def exhaust_memory(host: Host) -> None:
             f" && exec python3 -c \"len(b'x' * {missing})\"",
             check=False,  # where the guard is quick, systemd kills it with the rest of the unit
         )
-        killed = f"grep --no-filename '^oom_kill ' {group}/memory.events {group}/memory.oom_control"
-        count = host.run(f"{killed} 2>/dev/null | cut --delimiter ' ' --fields 2", check=False)
-        assert count not in ("", "0") or restarts(host) == 1, "the kernel has killed nothing"
     finally:
         # Before the next start has loaded the model.
         host.run(f"systemctl set-property --runtime {UNIT} MemoryMax=infinity")

@@ -34,7 +34,8 @@ from playwright.sync_api import expect
 OpenChat = Callable[[], ChatPage]
 # Every attempt imports vLLM, half a minute on two busy cores.
 GIVE_UP_SECONDS = 300.0
-TOLD_MS = 60_000
+# The chat calls nothing running for a minute a case for people.
+TOLD_MS = 120_000
 
 
 @pytest.mark.usefixtures("healthy")
@@ -112,7 +113,7 @@ def test_newer_systemd_tells_it_once(newer: Host, inbox: Inbox) -> None:
     assert newer.run("systemctl --version").startswith("systemd 257")
     since = now(newer)
     newer.run(f"systemctl start {UNIT}", check=False)
-    wait_until("systemd gives up", lambda: active(newer) == "failed", 60)
+    wait_until("systemd gives up", lambda: active(newer) == "failed", 120)
     assert starts(newer, since) == RESTART_ATTEMPTS
     inbox.expect("restarted", "gave_up")
     assert all("resilience2" in text for text in inbox.texts())

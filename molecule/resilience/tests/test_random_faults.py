@@ -83,7 +83,7 @@ def kill_in_mid_answer(place: Place) -> tuple[str, ...]:
     """Kill the engine while it writes; the chat goes on in the same answer."""
     place.chat.watch_growth()
     place.chat.ask(LONG_QUESTION)
-    place.chat.wait_for_lengths(place.dice.randint(2, 20))
+    place.chat.wait_for_lengths(place.dice.randint(2, 10))
     return kill("VLLM::EngineCore")(place)
 
 

@@ -53,7 +53,7 @@ def gives_token(url: str) -> bool:
     try:
         answer = httpx.post(f"{url}/v1/completions", json=body, timeout=TIMEOUT)
         return answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] == 1
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, ValueError, KeyError):
         return False
 
 

@@ -13,7 +13,7 @@ for step in create prepare converge; do
   molecule "$step" --scenario-name resilience
 done
 status=0
-TEST_HOST=10.89.87.40 TEST_CONTAINER=gpufleet-resilience1 TEST_SSH_KEY=$GPUFLEET_CACHE/ssh/id_ed25519 \
+TEST_HOST=10.89.87.40 TEST_CONTAINER=gpufleet-resilience1 TEST_SSH_KEY=${GPUFLEET_CACHE:-$HOME/.cache/gpufleet}/ssh/id_ed25519 \
   PYTHONPATH=molecule/test_hosts python "$here/measure.py" "$output/recovery.json" || status=$?
 # Numbers out of bounds are drawn too.
 [ ! -e "$output/recovery.json" ] || "$plot_python" "$here/plot.py" "$output/recovery.json" "$output/recovery.svg"
