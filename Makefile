@@ -12,11 +12,11 @@ export MOLECULE_COMMAND_BORDERS := false
 unexport PYTHONDONTWRITEBYTECODE
 step := molecule/test_hosts/step.sh
 SCENARIO ?= default
+BENCH ?= recovery
 demo_inventory := inventories/local
 # The chat app is tested in an environment built from its own lock.
 chat_python := .cache/chat-venv/bin/python
 # What measurements have found is drawn in an environment of its own too.
-BENCH ?= recovery
 plot_python := .cache/bench-venv/bin/python
 
 .PHONY: help

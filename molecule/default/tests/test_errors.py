@@ -169,7 +169,8 @@ def test_refused(
 
 def test_the_service_answered_throughout(asker: Asker) -> None:
     assert asker.failures == []
-    assert asker.answers >= len(ROWS)
+    # One for each row or more, of those that run at once together.
+    assert asker.answers >= len(ROWS) / AT_ONCE
 
 
 def test_page_of_errors_is_current() -> None:
