@@ -12,14 +12,18 @@ export MOLECULE_COMMAND_BORDERS := false
 unexport PYTHONDONTWRITEBYTECODE
 step := molecule/test_hosts/step.sh
 SCENARIO ?= default
+BENCH ?= recovery
 demo_inventory := inventories/local
 # The chat app is tested in an environment built from its own lock.
 chat_python := .cache/chat-venv/bin/python
+# What measurements have found is drawn in an environment of its own too.
+plot_python := .cache/bench-venv/bin/python
 
 .PHONY: help
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo "  SCENARIO=name chooses a scenario of molecule/ for 'make molecule'"
+	@echo "  BENCH=name chooses a measurement of tests/bench for 'make bench'"
 	@echo "  ANSIBLE=2.21 chooses that ansible-core for 'make unit', 'make sanity' and 'make molecule'"
 
 .PHONY: setup
@@ -52,6 +56,7 @@ test: setup stop ## Run every check
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
 	@$(step) "Molecule default, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=default
 	@$(step) "Molecule production, ansible-core 2.21" $(MAKE) --no-print-directory molecule SCENARIO=production ANSIBLE=2.21
+	@$(step) "Molecule resilience, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=resilience
 	@$(step) summary
 
 .PHONY: lint
@@ -91,6 +96,15 @@ sanity: core ## Run ansible-test sanity on the built and installed collection
 .PHONY: molecule
 molecule: core ## Run one scenario: make molecule SCENARIO=default
 	molecule test --scenario-name $(SCENARIO)
+
+.PHONY: bench
+bench: setup stop $(plot_python) ## Measure on a fresh host: make bench BENCH=recovery
+	tests/bench/$(BENCH)/run.sh $(plot_python)
+
+$(plot_python): tests/bench/requirements.lock
+	uv venv --quiet --clear --python $$(command -v python) .cache/bench-venv
+	uv pip sync --quiet --python $@ --require-hashes $<
+	touch $@
 
 .PHONY: locks
 locks: setup ## Renew every lock of files/locks and of the tests

@@ -11,4 +11,6 @@ MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 MYPYPATH=molecule/test_hosts mypy molecule/gateway
+MYPYPATH=molecule/test_hosts:molecule/resilience/tests:tests/browser:files/alert/tests mypy molecule/resilience
+MYPYPATH=molecule/test_hosts mypy tests/bench
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from podman import podman
+
 
 @dataclass(frozen=True)
 class Host:
@@ -15,27 +17,41 @@ class Host:
 
     address: str
     key: str
+    container: str
 
     @classmethod
     def from_environment(cls) -> Host:
         """Return the host that molecule/test_hosts/tasks/pytest.yml names."""
-        return cls(os.environ["TEST_HOST"], os.environ["TEST_SSH_KEY"])
+        return cls(
+            os.environ["TEST_HOST"], os.environ["TEST_SSH_KEY"], os.environ["TEST_CONTAINER"]
+        )
+
+    def ssh(self, *options: str) -> list[str]:
+        """Return the command that reaches root on the host; what is to run there comes after it."""
+        ours = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        arguments = [
+            argument for option in (*ours, "ConnectTimeout=10") for argument in ("-o", option)
+        ]
+        return ["ssh", "-i", self.key, *arguments, *options, f"root@{self.address}"]
 
     def run(self, command: str, check: bool = True) -> str:
         """Run a shell command as root and return its output.
 
         Raises AssertionError, with all it printed, when it fails and `check` is true.
         """
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-        arguments = [argument for option in options for argument in ("-o", option)]
-        done = subprocess.run(
-            ["ssh", "-i", self.key, *arguments, f"root@{self.address}", command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run([*self.ssh(), command], capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    def boot(self) -> None:
+        """Start the host, which `shut_down` has stopped, and return when it can be reached."""
+        podman("start", self.container)
+        up = f"{self.container} can be reached"
+        wait_until(up, lambda: self.run("echo up", check=False) == "up", 60)
+
+    def shut_down(self) -> None:
+        """Stop the host as a machine is shut down: systemd stops every unit."""
+        podman("stop", "--time", "120", self.container)
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Return properties of a systemd unit by name."""

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from podman import podman
 
 NAME, ADDRESS = "default-nosystemd", "10.89.87.16"
-
-
-def podman(*arguments: str, text: str = "") -> None:
-    """Run podman as root; raises AssertionError with its words when it refuses."""
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
-    command = [*as_root, "podman", *arguments]
-    done = subprocess.run(command, input=text, text=True, check=False, capture_output=True)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 @contextmanager

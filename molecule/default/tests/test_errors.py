@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime
 import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import ansible_playbook
@@ -26,7 +28,12 @@ from host_without_systemd import host_without_systemd
 from openai_api import answers, ask
 
 UNITS = ("vllm@smollm2.service", "chainlit.service", "nginx.service")
-ROWS = [make() for make in [*INVENTORY, *HOST, *STAGE]]
+STAGED = [make() for make in STAGE]
+ROWS = [*(make() for make in [*INVENTORY, *HOST]), *STAGED]
+# Refused before anything is changed, and nothing on the host is prepared for them.
+TOGETHER = [row for row in ROWS if not row.prepare and row not in STAGED]
+AT_ONCE = 3
+Done = subprocess.CompletedProcess[str]
 MESSAGES: dict[str, str] = {}
 
 
@@ -116,15 +123,41 @@ def message_of(output: str) -> str:
     return str(yaml.safe_load(blocks[-1])["msg"]).strip()
 
 
+def site(row: Row) -> Done:
+    return ansible_playbook.run("site.yml", row.variables, row.options, row.wrapper)
+
+
+@pytest.fixture(scope="module")
+def together(
+    request: pytest.FixtureRequest, asker: Asker, untouched: dict[str, str]
+) -> Iterator[dict[str, Future[Done]]]:
+    """Run the selected rows that do not disturb each other, some at once: by their titles."""
+    selected = {item.name for item in request.session.items}
+    rows = [row for row in TOGETHER if f"test_refused[{row.title}]" in selected]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {row.title: pool.submit(site, row) for row in rows}
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
-def test_refused(row: Row, host: Host, asker: Asker, untouched: dict[str, str]) -> None:
-    if row.prepare:
-        host.run(row.prepare)
-    try:
-        done = ansible_playbook.run("site.yml", row.variables, row.options, row.wrapper)
-    finally:
-        if row.undo:
-            host.run(row.undo)
+def test_refused(
+    row: Row,
+    host: Host,
+    asker: Asker,
+    untouched: dict[str, str],
+    together: dict[str, Future[Done]],
+) -> None:
+    if row.title in together:
+        done = together[row.title].result()
+    else:
+        # What is prepared on the host would show in the messages of the others.
+        wait(together.values())
+        if row.prepare:
+            host.run(row.prepare)
+        try:
+            done = site(row)
+        finally:
+            if row.undo:
+                host.run(row.undo)
     assert done.returncode != 0, "it was accepted"
     message = message_of(done.stdout)
     MESSAGES[row.title] = message
@@ -136,7 +169,8 @@ def test_refused(row: Row, host: Host, asker: Asker, untouched: dict[str, str]) 
 
 def test_the_service_answered_throughout(asker: Asker) -> None:
     assert asker.failures == []
-    assert asker.answers >= len(ROWS)
+    # One for each row or more, of those that run at once together.
+    assert asker.answers >= len(ROWS) / AT_ONCE
 
 
 def test_page_of_errors_is_current() -> None:

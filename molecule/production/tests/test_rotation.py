@@ -104,7 +104,7 @@ def test_key_between_gateway_and_vllm(
 
 
 def test_certificate(api: httpx.Client, edge: Host) -> None:
-    script = Path(__file__).resolve().parents[1] / "issue_certificate.sh"
+    script = Path(__file__).resolve().parents[2] / "test_hosts" / "issue_certificate.sh"
     nginx, before = pid(edge, "nginx"), serial(edge)
     subprocess.run([str(script), str(AUTHORITY), edge.address], check=True, capture_output=True)
     for name in ("pem", "key"):

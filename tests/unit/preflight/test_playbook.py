@@ -205,7 +205,13 @@ def test_production_as_it_comes_is_refused(
 
 
 @pytest.mark.parametrize(
-    "inventory", ["inventories/local", "molecule/default/inventory", "molecule/gateway/inventory"]
+    "inventory",
+    [
+        "inventories/local",
+        "molecule/default/inventory",
+        "molecule/gateway/inventory",
+        "molecule/resilience/inventory",
+    ],
 )
 def test_our_own_inventories_pass(place: Place, inventory: str) -> None:
     playbook = place.path / "inventory_only.yml"
