@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from gpufleet_alert.logs import log
 from gpufleet_alert.message import local_time, test_message
 from gpufleet_alert.services import Services, tell_problems
 from gpufleet_alert.settings import Settings
-from gpufleet_alert.spool import Spool
+from gpufleet_alert.spool import read_entries
 
 
 def test(settings: Settings, services: Services) -> int:
@@ -35,7 +36,7 @@ def test(settings: Settings, services: Services) -> int:
 
 def list_waiting(settings: Settings) -> int:
     """Print what waits, oldest first."""
-    entries = Spool(settings.spool).entries
+    entries, _others = read_entries(settings.spool)
     for entry in entries:
         print(f"{local_time(entry.at)}  {entry.message.title}  for {', '.join(entry.waiting)}")
     untaken = sum(len(visible(directory)) for directory in settings.sources)
@@ -70,9 +71,20 @@ def deliver(settings: Settings, services: Services) -> int:
     # Beside the notices of others; systemd watches it.
     settings.own_notices.mkdir(parents=True, exist_ok=True)
     delivery = Delivery(settings, services)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: delivery.stopping.set())
+    _stop_by_signal(delivery.stopping)
     began = time.monotonic()
     delivery.run()
     if delivery.stopping.is_set():
         log.info("ended by a signal after %.0f s; what waits is kept", time.monotonic() - began)
     return 0
+
+
+def _stop_by_signal(stopping: threading.Event) -> None:
+    # A handler would run inside whatever holds the event's lock.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def wait() -> None:
+        signal.sigwait([signal.SIGTERM])
+        stopping.set()
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,16 +1,14 @@
 """What apprise 2.2.0 leaves to be put right, in one place.
 
 - DingTalk's signature is quoted twice, so that DingTalk refuses it.
-- The Chinese robots refuse with status 200 and a code in their answer, which apprise takes for yes.
+- The Chinese robots refuse with status 200 and a code in their answer, a yes for apprise.
 - Nothing tells why a service did not take a message.
-- A read times out after 4 seconds, when a slow service may have taken the message already, and would
-  get it twice.
+- A read times out after 4 seconds: a slow service, which takes the message later, gets it twice.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import apprise
@@ -29,7 +27,7 @@ _quoted_signature = NotifyDingTalk.get_signature
 class CheckedSession(requests.Session):
     """A session that fails where a robot refuses, and remembers why a request has failed."""
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, **kwargs: object) -> requests.Response:
         """Send a request; raises requests.RequestException, which every plugin takes for a no."""
         try:
             response = super().send(request, **kwargs)
@@ -83,7 +81,7 @@ def refusal(response: requests.Response) -> str:
 
 def _signature(robot: NotifyDingTalk) -> tuple[str, str]:
     # requests quotes it too: "%3D" would arrive as "%253D", and DingTalk says "sign not match".
-    timestamp, signature = _quoted_signature(robot)
+    timestamp, signature = _quoted_signature(robot)  # type: ignore[no-untyped-call]
     return str(timestamp), unquote(signature)
 
 

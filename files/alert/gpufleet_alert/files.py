@@ -29,13 +29,16 @@ def write_json(path: Path, data: object) -> None:
         os.close(folder)
 
 
-def read_json(path: Path) -> Any:
-    """Content of a file; raises OSError or ValueError. A link is not followed."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; raises OSError, or ValueError. A link is not followed."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-    return json.loads(content)
+    data = json.loads(content)
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    return data
 
 
 def visible(directory: Path) -> list[Path]:

@@ -56,10 +56,9 @@ def _incident(directory: Path, instance: str) -> dict[str, object]:
     if not _NAME.fullmatch(instance):
         return {}
     try:
-        data = read_json(directory / f"{instance}.json")
+        return read_json(directory / f"{instance}.json")
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _what(shown: Mapping[str, str], environment: Mapping[str, str]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from gpufleet_alert.files import read_json, write_json
 from gpufleet_alert.notice import FREQUENT, OPENING, Notice
@@ -21,46 +20,59 @@ class Verdict:
     left_out: int = 0
 
 
+@dataclass
+class State:
+    """What was sent.
+
+    `sent`: by unit, when its last frequent notice was, and how many were left out since.
+    `open`: unit and beginning of the incidents that were announced and have not ended.
+    """
+
+    sent: dict[str, tuple[float, int]]
+    open: list[tuple[str, float]]
+
+
 class Limiter:
-    """Remembers in a file what was sent; each decision is kept by `keep`, once it was acted on."""
+    """Remembers in a file what was sent."""
 
     def __init__(self, path: Path, every_minutes: int) -> None:
         """Read the file; one that cannot be read counts as empty."""
         self._path = path
         self._window = every_minutes * 60
-        # By unit: [when its last frequent notice was sent, how many were left out since].
-        self._sent: dict[str, list[float]] = {}
-        # Incidents that were announced: [unit, since].
-        self._open: list[list[Any]] = []
-        try:
-            data = read_json(path)
-            self._sent = {
-                str(unit): [float(at), int(count)] for unit, (at, count) in data["sent"].items()
-            }
-            self._open = [[str(unit), float(since)] for unit, since in data["open"]]
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            pass
+        self._state = self._next = _read(path)
 
     def decide(self, notice: Notice) -> Verdict:
-        """Decide on the next notice, and count it."""
-        incident = [notice.unit, notice.since]
+        """Decide on a notice; the decision counts once it is kept."""
+        incident = (notice.unit, notice.since)
+        self._next = State(dict(self._state.sent), list(self._state.open))
         if notice.kind == "recovered":
-            known = incident in self._open
-            self._open = [other for other in self._open if other != incident]
-            return Verdict(known)
+            self._next.open = [other for other in self._state.open if other != incident]
+            return Verdict(incident in self._state.open)
         left_out = 0
         if notice.kind in FREQUENT:
-            before = self._sent.get(notice.unit, [0.0, 0])
+            at, count = self._state.sent.get(notice.unit, (0.0, 0))
             # A clock that was set back must not silence anything.
-            if before[0] and 0 <= notice.at - before[0] < self._window:
-                self._sent[notice.unit] = [before[0], before[1] + 1]
+            if at and 0 <= notice.at - at < self._window:
+                self._next.sent[notice.unit] = (at, count + 1)
                 return Verdict(False)
-            left_out = int(before[1])
-            self._sent[notice.unit] = [notice.at, 0]
-        if notice.kind in OPENING and incident not in self._open:
-            self._open = [*self._open, incident][-_MAX_OPEN:]
+            left_out = count
+            self._next.sent[notice.unit] = (notice.at, 0)
+        if notice.kind in OPENING and incident not in self._state.open:
+            self._next.open = [*self._state.open, incident][-_MAX_OPEN:]
         return Verdict(True, left_out)
 
     def keep(self) -> None:
-        """Write the file; raises OSError."""
-        write_json(self._path, {"sent": self._sent, "open": self._open})
+        """Count the last decision, and write the file; raises OSError."""
+        self._state = self._next
+        write_json(self._path, asdict(self._state))
+
+
+def _read(path: Path) -> State:
+    try:
+        data = read_json(path)
+        return State(
+            {str(unit): (float(at), int(count)) for unit, (at, count) in data["sent"].items()},
+            [(str(unit), float(since)) for unit, since in data["open"]],
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return State({}, [])

@@ -47,7 +47,7 @@ def read(path: Path) -> Notice:
     except OSError as error:
         raise NoticeError(f"it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise NoticeError("it is no JSON") from None
+        raise NoticeError("it is no JSON object") from None
     return _parse(data)
 
 
@@ -56,9 +56,7 @@ def write(notice: Notice, directory: Path) -> None:
     write_json(directory / f"{time.time_ns():020d}-{notice.kind}.json", asdict(notice))
 
 
-def _parse(data: Any) -> Notice:
-    if not isinstance(data, dict):
-        raise NoticeError("it is no JSON object")
+def _parse(data: dict[str, Any]) -> Notice:
     try:
         notice = Notice(
             kind=_text(data, "kind"),

@@ -28,15 +28,11 @@ class Spool:
         """Read the directory; what is no entry is removed, with a line that says so."""
         self._directory = directory
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}
-        for path in visible(directory):
-            try:
-                entry = _read(path)
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                log.error("removed %s, which is no entry (%s)", path, type(error).__name__)
-                remove(path)
-            else:
-                self._entries[entry.name] = entry
+        entries, others = read_entries(directory)
+        self._entries = {entry.name: entry for entry in entries}
+        for path in others:
+            log.error("removed %s, which is no entry", path)
+            remove(path)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an entry of this name."""
@@ -69,6 +65,20 @@ class Spool:
             else:
                 remove(self._directory / name)
                 del self._entries[name]
+
+
+def read_entries(directory: Path) -> tuple[list[Entry], list[Path]]:
+    """The entries of a directory, oldest first, and what there is beside them."""
+    entries: list[Entry] = []
+    others: list[Path] = []
+    for path in visible(directory):
+        try:
+            entries.append(_read(path))
+        except FileNotFoundError:
+            continue  # it was delivered meanwhile
+        except (OSError, ValueError, TypeError, KeyError):
+            others.append(path)
+    return entries, others
 
 
 def _read(path: Path) -> Entry:
