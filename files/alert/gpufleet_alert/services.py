@@ -41,7 +41,7 @@ class Service:
 
     id: str
     label: str
-    sender: apprise.Apprise
+    plugin: NotifyBase
     secrets: tuple[str, ...]
 
     def send(self, message: Message) -> str:
@@ -49,7 +49,8 @@ class Service:
         corrections.forget_reason()
         with _Excuse() as excuse:
             try:
-                taken = self.sender.notify(
+                # In this thread: apprise's own would give up after a minute, and go on sending.
+                taken = self.plugin.notify(
                     body=message.body,
                     title=message.title,
                     notify_type=_TYPES.get(message.kind, apprise.NotifyType.WARNING),
@@ -79,10 +80,8 @@ class Services:
                 self.problems.append(f"URL {number} of alerting_urls is none that apprise knows")
                 continue
             count[scheme] += 1
-            sender = apprise.Apprise(asset=plugin.asset)
-            sender.add(plugin)
             self._services.append(
-                Service(f"{scheme}-{count[scheme]}", _label(scheme, url), sender, _secrets(url))
+                Service(f"{scheme}-{count[scheme]}", _label(scheme, url), plugin, _secrets(url))
             )
 
     def __iter__(self) -> Iterator[Service]:

@@ -53,6 +53,15 @@ def them(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield receivers
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the seconds that apprise leaves between two messages to one service."""
+    import apprise
+
+    monkeypatch.setattr(apprise.URLBase, "request_rate_per_sec", 0)
+    monkeypatch.setattr(apprise.NotifyBase, "request_rate_per_sec", 0)
+
+
 @pytest.fixture
 def urls(them: Receivers) -> dict[str, str]:
     """One URL of each service, as an inventory has it."""

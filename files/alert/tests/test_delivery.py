@@ -49,9 +49,11 @@ def running(settings: Settings, services: Services, first_pause: float) -> Itera
     delivery = Delivery(settings, services, first_pause)
     thread = threading.Thread(target=delivery.run)
     thread.start()
-    yield delivery
-    delivery.stopping.set()
-    thread.join(SOON)
+    try:
+        yield delivery
+    finally:
+        delivery.stopping.set()
+        thread.join(SOON)
     assert not thread.is_alive()
 
 
@@ -62,9 +64,8 @@ def left(settings: Settings) -> list[Path]:
 def test_every_service_gets_one(
     settings: Settings, services: MakeServices, notice: Make, them: Receivers
 ) -> None:
-    leave(
-        settings, notice(), notice(kind="recovered", since=1.0), notice(kind="gave_up", since=1.0)
-    )
+    other = notice(kind="recovered", since=1.0)
+    leave(settings, notice(), other, notice(kind="gave_up", since=1.0))
     deliver(settings, services(*SERVICES))
     for name in SERVICES:
         assert len(them.got(name)) == 2, name
@@ -205,11 +206,10 @@ def test_many_restarts(
         leave(settings, notice(since=now + minute * 60, at=now + minute * 60))
         leave(settings, notice(kind="recovered", since=now + minute * 60, at=now + minute * 60 + 9))
     deliver(settings, services("webhook"))
-    told = [
-        ("works again" in got.title, "Not sent before" in got.text) for got in them.got("webhook")
-    ]
+    got = them.got("webhook")
+    told = [("works again" in one.title, "Not sent before" in one.text) for one in got]
     assert told == [(False, False), (True, False), (False, True), (True, False)]
-    assert "of the same sort: 2" in them.got("webhook")[2].text
+    assert "of the same sort: 2" in got[2].text
 
 
 def test_without_services(
