@@ -29,7 +29,8 @@ SOON = 10
 
 
 @pytest.fixture(autouse=True)
-def lines() -> None:
+def lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Our lines go where `capsys` finds them."""
     configure()
 
 

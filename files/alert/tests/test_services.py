@@ -130,7 +130,7 @@ def test_nothing_tells_a_secret(
     root = logging.getLogger()
     monkeypatch.setattr(root, "level", logging.DEBUG)
     monkeypatch.setattr(root, "handlers", [handler])
-    logging.getLogger("gpufleet_alert").warning("seen")
+    logging.getLogger("another").warning("seen")
     gone = "jsons://me:hidden-password@127.0.0.1:9/hidden-path?token=hidden-token"
     reasons = [send(Services(gone)), send(Services("mailtos://u:hidden-word@localhost:9/b@c.com"))]
     for name in ("dingtalk", "wecombot", "feishu"):
