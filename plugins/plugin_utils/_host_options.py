@@ -107,6 +107,7 @@ def _environments(
             found.append(_environment(locks, "model", _TOOLS, versions, python))
     if "chat" in groups:
         found.append(_environment(locks, "chat", directory, versions, python))
+    found.append(_environment(locks, "alert", directory, versions, python))
     return found
 
 

@@ -16,7 +16,6 @@ import pytest
 from gpufleet_alert import notice as notices
 from gpufleet_alert.delivery import Delivery, pauses
 from gpufleet_alert.files import visible
-from gpufleet_alert.logs import configure
 from gpufleet_alert.notice import Notice
 from gpufleet_alert.services import Services
 from gpufleet_alert.settings import Settings
@@ -29,9 +28,9 @@ SOON = 10
 
 
 @pytest.fixture(autouse=True)
-def lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """Our lines go where `capsys` finds them."""
-    configure()
+def lines(caplog: pytest.LogCaptureFixture) -> None:
+    """All our lines are kept."""
+    caplog.set_level("INFO", "gpufleet_alert")
 
 
 def leave(settings: Settings, *made: Notice) -> None:
@@ -128,7 +127,7 @@ def test_nothing_is_left_behind(
     services: MakeServices,
     notice: Make,
     them: Receivers,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = settings.notices[0]
     good = json.dumps(dataclasses.asdict(notice()))
@@ -152,7 +151,7 @@ def test_nothing_is_left_behind(
     assert len(them.got("webhook")) == 1
     assert left(settings) == []
     assert (folder / ".being-written").exists()
-    assert capsys.readouterr().err.count("removed ") == 16
+    assert caplog.text.count("removed ") == 16
 
 
 def test_too_old_is_dropped(
@@ -160,7 +159,7 @@ def test_too_old_is_dropped(
     services: MakeServices,
     notice: Make,
     them: Receivers,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = time.time()
     them.fail("webhook", Failure.ERROR, times=50)
@@ -169,7 +168,7 @@ def test_too_old_is_dropped(
         time.sleep(1)
         (entry,) = Spool(settings.spool).entries
     assert "stays down" in entry.message.title
-    assert "dropped for jsons-1 after 7 days: gpu1: smollm2 failed" in capsys.readouterr().err
+    assert "dropped for jsons-1 after 7 days: gpu1: smollm2 failed" in caplog.text
 
 
 def test_service_that_is_gone(
@@ -214,12 +213,12 @@ def test_many_restarts(
 
 
 def test_without_services(
-    settings: Settings, notice: Make, capsys: pytest.CaptureFixture[str]
+    settings: Settings, notice: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave(settings, notice(what="it died\nof token=abcdef"))
     deliver(settings, Services(""))
     assert left(settings) == []
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = caplog.messages
     assert "restarted vllm@smollm2.service: it died of token=***" in line
     assert "nobody is told" in line
 
