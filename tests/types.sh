@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# types.sh CHAT_PYTHON: mypy over every part, each with the modules it finds beside it on its host.
+# types.sh CHAT_PYTHON ALERT_PYTHON: mypy over every part, each with the modules it finds beside it on its host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
@@ -12,3 +12,4 @@ MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts mol
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat
+MYPYPATH=files/alert:files/alert/tests mypy --python-executable "$2" files/alert
