@@ -63,7 +63,7 @@ lint: $(chat_python) $(alert_python) ## Check style, types and generated files
 	ruff format --check
 	tests/types.sh $(chat_python) $(alert_python)
 	yamllint --strict .
-	shellcheck $$(git ls-files '*.sh' .ci/run)
+	shellcheck $$(git ls-files '*.sh' .ci/run roles/alerting/files/llm-alert)
 	ansible-lint --strict
 	python docs/generate.py --check
 	antsibull-changelog lint

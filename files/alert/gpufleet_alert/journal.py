@@ -32,10 +32,14 @@ def last_lines(unit: str, count: int, until: float) -> list[str]:
 
 
 def _lines(record: str) -> list[str]:
-    fields: dict[str, Any] = json.loads(record)
-    message = fields.get("MESSAGE") or ""
-    # What is not UTF-8 comes as numbers.
-    text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
-    at = time.localtime(int(fields.get("__REALTIME_TIMESTAMP", 0)) / 1e6)
+    try:
+        fields: dict[str, Any] = json.loads(record)
+        message = fields.get("MESSAGE") or ""
+        # What is not UTF-8 comes as numbers.
+        known = bytes(message).decode(errors="replace") if isinstance(message, list) else message
+        at = time.localtime(int(fields.get("__REALTIME_TIMESTAMP", 0)) / 1e6)
+    except (ValueError, TypeError):
+        return []  # cut short, or with a field that is there twice
+    text = str(known)
     cleaned = (clean(line) for line in text.splitlines())
     return [f"{time.strftime('%H:%M:%S', at)} {line}" for line in cleaned if line]

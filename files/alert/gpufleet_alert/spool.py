@@ -57,7 +57,9 @@ class Spool:
     def done(self, name: str, service: str) -> None:
         """Strike a service from an entry, which goes with its last one."""
         with self._lock:
-            entry = self._entries[name]
+            entry = self._entries.get(name)
+            if entry is None:
+                return  # it was dropped meanwhile
             left = tuple(other for other in entry.waiting if other != service)
             if left:
                 self._entries[name] = replace(entry, waiting=left)

@@ -25,6 +25,7 @@ def record(message: object) -> str:
 
 def test_lines_of_the_unit(program: Program, tmp_path: Path) -> None:
     records = [record("one"), record(list(b"tw\xff")), record("a\nb"), record(None), record("k=1")]
+    records += [record([["a"], "b"]), "{"]
     (tmp_path / "out").write_text("\n".join(records) + "\n")
     arguments = program("journalctl", f"cat {tmp_path / 'out'}")
     assert last_lines("vllm@a.service", 4, 1790000000.2) == [
