@@ -16,7 +16,8 @@ BENCH ?= recovery
 demo_inventory := inventories/local
 # The chat app is tested in an environment built from its own lock.
 chat_python := .cache/chat-venv/bin/python
-# What measurements have found is drawn in an environment of its own too.
+# So are the program that sends alerts, and what draws the results of measurements.
+alert_python := .cache/alert-venv/bin/python
 plot_python := .cache/bench-venv/bin/python
 
 .PHONY: help
@@ -49,6 +50,7 @@ test: setup stop ## Run every check
 	@$(step) "Set up ansible-core 2.19 and 2.21" tests/ansible_core.sh 2.19 2.21
 	@$(step) "Lint" $(MAKE) --no-print-directory lint
 	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
+	@$(step) "Unit tests of the alerts" $(MAKE) --no-print-directory alert
 	@for core in 2.19 2.21; do \
 	  $(step) "Unit tests, ansible-core $$core" $(MAKE) --no-print-directory unit ANSIBLE=$$core && \
 	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
@@ -60,12 +62,12 @@ test: setup stop ## Run every check
 	@$(step) summary
 
 .PHONY: lint
-lint: $(chat_python) ## Check style, types and generated files
+lint: $(chat_python) $(alert_python) ## Check style, types and generated files
 	ruff check
 	ruff format --check
-	tests/types.sh $(chat_python)
+	tests/types.sh $(chat_python) $(alert_python)
 	yamllint --strict .
-	shellcheck $$(git ls-files '*.sh' .ci/run)
+	shellcheck $$(git ls-files '*.sh' .ci/run roles/alerting/files/llm-alert)
 	ansible-lint --strict
 	python docs/generate.py --check
 	antsibull-changelog lint
@@ -86,6 +88,15 @@ chat: $(chat_python) ## Run the unit tests of the chat app
 
 $(chat_python): files/chat/tests/requirements.lock
 	uv venv --quiet --clear --python $$(command -v python) .cache/chat-venv
+	uv pip sync --quiet --python $@ --require-hashes --build-constraints files/locks/build.txt $<
+	touch $@
+
+.PHONY: alert
+alert: $(alert_python) ## Run the unit tests of the alerts
+	$(alert_python) -m pytest --quiet files/alert/tests
+
+$(alert_python): files/alert/tests/requirements.lock
+	uv venv --quiet --clear --python $$(command -v python) .cache/alert-venv
 	uv pip sync --quiet --python $@ --require-hashes --build-constraints files/locks/build.txt $<
 	touch $@
 

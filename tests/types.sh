@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# types.sh CHAT_PYTHON: mypy over every part, each with the modules it finds beside it on its host.
+# types.sh CHAT_PYTHON ALERT_PYTHON: mypy over every part, each with the modules it finds beside it on its host.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
@@ -14,3 +14,4 @@ MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=molecule/test_hosts:molecule/resilience/tests:tests/browser:files/alert/tests mypy molecule/resilience
 MYPYPATH=molecule/test_hosts mypy tests/bench
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat
+MYPYPATH=files/alert:files/alert/tests mypy --python-executable "$2" files/alert

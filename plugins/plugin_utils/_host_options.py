@@ -107,6 +107,7 @@ def _environments(
             found.append(_environment(locks, "model", _TOOLS, versions, python))
     if "chat" in groups:
         found.append(_environment(locks, "chat", directory, versions, python))
+    found.append(_environment(locks, "alert", directory, versions, python))
     return found
 
 
@@ -221,11 +222,12 @@ def host_options(
     """
     addresses = _Addresses()
     findings: list[Finding] = []
-    options: dict[str, Any] = {"groups": groups, "ports": _ports(groups, values)}
-    if {"inference", "chat"} & set(groups):
-        options["environments"] = _environments(groups, values, vllm_versions, locks)
-        build = (locks / "build.txt").read_text(encoding="utf-8")
-        options["packages"] = {
+    build = (locks / "build.txt").read_text(encoding="utf-8")
+    options: dict[str, Any] = {
+        "groups": groups,
+        "ports": _ports(groups, values),
+        "environments": _environments(groups, values, vllm_versions, locks),
+        "packages": {
             "index_url": addresses.clean(values["python_release_index_url"]),
             "extra_index_urls": [
                 addresses.clean(url) for url in values["python_release_extra_index_urls"]
@@ -236,7 +238,8 @@ def host_options(
             "proxy": addresses.clean(values["python_release_proxy"]),
             "build_pins": pins_of(build, _ANY_VERSION[-1]),
             "distribution_packages": values["python_release_packages"],
-        }
+        },
+    }
     if "inference" in groups:
         options["variant"] = values["vllm_variant"]
         options["instances"] = _instances(values)

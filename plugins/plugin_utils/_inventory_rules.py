@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_alerting import check_alerting
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_chat import check_chat
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_gateway import check_gateway
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_groups import check_groups
@@ -29,7 +30,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_vllm_options i
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._findings import Finding
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Fleet
 
-_PER_HOST = (check_production, check_secrets, check_ports)
+_PER_HOST = (check_production, check_secrets, check_ports, check_alerting)
 _PER_GROUP = {
     "inference": (check_instances, check_timing),
     "chat": (check_chat,),

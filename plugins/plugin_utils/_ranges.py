@@ -47,6 +47,9 @@ RANGES: dict[str, tuple[int, int]] = {
     "logging_journal_max_age_days": (1, 36_500),
     "logging_journal_max_lines_per_30_seconds": (1, 1_000_000_000),
     "logging_files_kept": (1, 36_500),
+    "alerting_restarts_every_minutes": (0, 10_080),
+    "alerting_log_lines": (0, 100),
+    "alerting_keep_days": (1, 365),
     "preflight_clock_tolerance_seconds": (1, 3600),
 }
 _WHY = {

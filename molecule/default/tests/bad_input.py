@@ -169,6 +169,12 @@ INVENTORY: list[Callable[[], Row]] = [
         "nginx_api_clients: [...], no chainlit_api_key",
     ),
     lambda: Row(
+        "Alert to a mistyped service",
+        ("alerting_urls[0]", "Did you mean dingtalk?"),
+        {"alerting_urls": ["dingtak://secret@token"]},
+        "alerting_urls: [dingtak://...]",
+    ),
+    lambda: Row(
         "Production without TLS and with an open gateway",
         ("nginx_tls_certificate", "nginx_api_clients", "vllm_api_key"),
         {"preflight_production": True},

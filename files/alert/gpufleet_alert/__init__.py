@@ -1,0 +1,1 @@
+"""Sends what befalls the services of this host to people, through apprise."""
