@@ -1,6 +1,6 @@
 """What systemd's own tools say about every unit, on this distribution's systemd.
 
-units.yml has rendered the units of vLLM and of the chat to /srv/units.
+verify.yml has rendered the units of other hosts to /srv/units.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ NAMES = [
     "vllm@.service",
     "chainlit.service",
     "vllm-second-chance@.service",
+    "llm-alert.service",
+    "llm-alert@.service",
     "vllm-second-chance@.timer",
+    "llm-alert.path",
     "vllm.target",
 ]
 UNITS = [f"/srv/units/{name}" for name in NAMES]
 # Most exposure, in tenths of what systemd-analyze counts. nginx's master is root, or it could
 # neither read the keys nor open the ports.
-EXPOSURE = {UNITS[0]: 20, UNITS[1]: 20, UNITS[2]: 20, "nginx.service": 25}
+EXPOSURE = {**dict.fromkeys(UNITS[:5], 20), "nginx.service": 25}
 # Keys that an older systemd ignores with a warning, with the version that brought them:
 # RestartMode=direct gives one alert per failure where there would be one per restart; 252 has no
 # more than one without it. 252 keeps the first pause before restarts.
