@@ -105,7 +105,10 @@ def fake_release(host: Host, newer: Host) -> Iterator[None]:
         f" && cp {CURRENT}/units/* /etc/systemd/system/ && systemctl daemon-reload"
     )
     yield
-    newer.run(f"systemctl stop {UNIT}; systemctl reset-failed {UNIT}")
+    newer.run(f"systemctl stop {UNIT} vllm-second-chance@smollm2.timer", check=False)
+    newer.run(f"systemctl reset-failed {UNIT}")
+    # The fake never recovers, so its incident would last into the next test.
+    newer.run("rm --force /var/lib/gpufleet/vllm/incidents/*")
 
 
 @pytest.mark.usefixtures("healthy", "fake_release")
@@ -117,3 +120,25 @@ def test_newer_systemd_tells_it_once(newer: Host, inbox: Inbox) -> None:
     assert starts(newer, since) == RESTART_ATTEMPTS
     inbox.expect("restarted", "gave_up")
     assert all("resilience2" in text for text in inbox.texts())
+
+
+@pytest.mark.usefixtures("healthy", "fake_release")
+def test_second_chance_starts_it_once_more(newer: Host, inbox: Inbox) -> None:
+    """The units are the role's, for a chance after one minute; converge.yml has written them."""
+    drop_in = "/etc/systemd/system/vllm@.service.d/second-chance.conf"
+    newer.run(
+        f"printf '[Unit]\nOnFailure=vllm-second-chance@%%i.timer\n' >{drop_in}"
+        " && systemctl daemon-reload"
+    )
+    try:
+        since = now(newer)
+        newer.run(f"systemctl start {UNIT}", check=False)
+        wait_until("systemd gives up", lambda: active(newer) == "failed", 120)
+        assert starts(newer, since) == RESTART_ATTEMPTS
+        twice = 2 * RESTART_ATTEMPTS
+        wait_until("the second chance is used", lambda: starts(newer, since) == twice, 240)
+        wait_until("systemd gives up again", lambda: active(newer) == "failed", 120)
+        # It began as one incident; giving up is told each time.
+        inbox.expect("restarted", "gave_up", "gave_up")
+    finally:
+        newer.run(f"rm {drop_in} && systemctl daemon-reload")
