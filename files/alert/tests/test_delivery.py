@@ -81,7 +81,7 @@ def test_one_that_fails_gets_it_later_and_holds_up_nobody(
     for number, failure in enumerate([Failure.REFUSE, Failure.ERROR, Failure.REFUSE]):
         them.fail("dingtalk", failure, times=1 + number)
     leave(settings, notice(kind="restarted"), notice(kind="gave_up"))
-    with running(settings, services("dingtalk", "webhook", "mail"), 0.2):
+    with running(settings, services("dingtalk", "webhook", "mail"), 0.05):
         assert len(them.wait_for("webhook", 2, 1.5)) == 2
         assert len(them.wait_for("mail", 2, 2)) == 2
         assert them.got("dingtalk") == []
@@ -227,17 +227,17 @@ def test_crash_between_spool_and_notice(
     settings: Settings, services: MakeServices, notice: Make, them: Receivers
 ) -> None:
     """A notice that is in the spool already is not taken in twice."""
-    leave(settings, notice())
+    leave(settings, notice(kind="gave_up"))
     (path,) = visible(settings.notices[0])
     content = path.read_bytes()
-    them.fail("webhook", Failure.ERROR, times=1)
-    with running(settings, services("webhook"), 60):
-        deadline = time.monotonic() + SOON
-        while not them.attempts and time.monotonic() < deadline:
-            time.sleep(0.01)
+    them.fail("dingtalk", Failure.ERROR)
+    with running(settings, services("webhook", "dingtalk"), 60):
+        assert them.wait_for("webhook", 1, SOON)
+    assert len(visible(settings.spool)) == 1
     path.write_bytes(content)
-    deliver(settings, services("webhook"))
-    assert len(them.got("webhook")) == 1
+    deliver(settings, services("webhook", "dingtalk"))
+    assert len(them.got("webhook")) == len(them.got("dingtalk")) == 1
+    assert left(settings) == []
 
 
 def test_disk_full(
