@@ -13,6 +13,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _YEAR = datetime.timedelta(days=365)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ def issue(directory: Path, names: list[str]) -> Certificate:
     authority = (
         _builder(authority_name, authority_name, own_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Python 3.13 trusts no authority without it.
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(own_key.public_key()), critical=False
         )
