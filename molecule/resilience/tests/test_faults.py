@@ -71,10 +71,10 @@ def test_exhausted_memory_is_repaired(host: Host, url: str, model: str, inbox: I
 
 
 def exhaust_memory(host: Host) -> None:
-    """Have the kernel kill the largest process of the unit, as when it has reached MemoryMax.
+    """Have the kernel kill a process of the unit, as when it has reached MemoryMax.
 
-    Control groups of version 1 refuse a limit below what is used: another process of the group,
-    which the kernel may not choose, reaches the limit.
+    Control groups of version 1 refuse a limit below what is used: another process of the group
+    reaches the limit, and the kernel is told to choose vLLM's all the same.
     """
     shown = host.show(UNIT, "ControlGroup", "MemoryCurrent")
     groups = [
@@ -88,7 +88,8 @@ def exhaust_memory(host: Host) -> None:
     host.run(f"systemctl set-property --runtime {UNIT} MemoryMax={limit}")
     try:
         host.run(
-            f"echo -1000 >/proc/$$/oom_score_adj && echo $$ >{group}/cgroup.procs"
+            f"echo 1000 >/proc/{host.pid_of(UNIT, 'VLLM::Worker')}/oom_score_adj"
+            f" && echo $$ >{group}/cgroup.procs"
             f" && exec python3 -c \"len(b'x' * {missing})\"",
             check=False,  # where the guard is quick, systemd kills it with the rest of the unit
         )
