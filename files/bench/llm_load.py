@@ -34,7 +34,7 @@ _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 _TAIL = len(_EVENT) - 1
 _USAGE_TAIL = 2048
 _BACK_OFF_SECONDS = 0.1
-_START_SECONDS = 1.5  # for the processes to be there
+_START_SECONDS = 1.0  # for the processes to be there
 _MAX_GAPS = 20_000
 
 

@@ -131,6 +131,8 @@ def levels(proof: Proof) -> dict[str, Any]:
     command = [unit.PYTHON, "guard/llm_guard.py", "check", NAME, "--json"]
     told = subprocess.run(command, cwd=proof.release, capture_output=True, text=True)
     proof.expect(told.returncode == 0, f"llm_guard check: {told.returncode} {told.stdout}")
+    # The gate may pass a moment before the watch has seen a token of its own.
+    time.sleep(2)
     health = status_of(HEALTH)
     proof.expect(health == 200, f"health_port says {health}")
     return {"levels": found, "check": json.loads(told.stdout), "health_port": health}

@@ -18,9 +18,9 @@ MODEL = "qwen3-0.6b-fp8"
 
 
 class Server:
-    """One run of vLLM; all instances share the cache of compiled kernels."""
+    """One run of vLLM; all instances share one cache of compiled kernels, that of `proof`."""
 
-    def __init__(self, release: Path, name: str, log: Path, cache: str = "throughput") -> None:
+    def __init__(self, release: Path, name: str, log: Path, cache: str = "proof") -> None:
         settings = json.loads((release / f"instances/{name}.json").read_text())
         own, shared = f"/var/cache/gpufleet/{name}", f"/var/cache/gpufleet/{cache}"
         environment = {

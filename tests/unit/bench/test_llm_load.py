@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "files/bench"))
 
 import llm_load
+import pytest
 
 TOKENS = 20
 GAP_SECONDS = 0.01
