@@ -23,7 +23,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 _EVENT = b"data: {"
@@ -363,7 +364,7 @@ def quantiles(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print one JSON object; exit status 1 when a request failed."""
+    """Print one JSON object; exit status 1 when a request failed or none was completed."""
     parser = argparse.ArgumentParser(prog="llm_load", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
@@ -375,12 +376,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output-tokens", type=int, default=128)
     parser.add_argument("--vocabulary", type=int, default=100_000)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) // 2))
-    options = vars(parser.parse_args(arguments))
-    processes = options.pop("processes")
     # A key is no argument: everyone on a host can read those.
-    load = Load(**options, api_key=os.environ.get("VLLM_API_KEY", ""))
-    print(json.dumps({**measure(load, processes), "load": {**asdict(load), "api_key": ""}}))
-    return 0
+    parser.add_argument("--api-key-file", type=Path, help="file whose first line is the key")
+    options = vars(parser.parse_args(arguments))
+    processes, key_file = options.pop("processes"), options.pop("api_key_file")
+    key = key_file.read_text(encoding="ascii").split()[0] if key_file else ""
+    load = Load(**options, api_key=key)
+    found = measure(load, processes)
+    print(json.dumps(found))
+    return 1 if found["failed"] or found["short"] or not found["completed"] else 0
 
 
 if __name__ == "__main__":

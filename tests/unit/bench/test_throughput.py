@@ -7,6 +7,7 @@ from typing import Any
 import limits
 import measure
 import pytest
+import report
 
 
 def run(name: str, *rates: float) -> dict[str, Any]:
@@ -41,3 +42,17 @@ def test_an_unfinished_run_is_not_the_best() -> None:
 def test_nothing_measured() -> None:
     with pytest.raises(SystemExit):
         measure.best([run("stock", 1, 1, 1, 1)])
+
+
+def test_aims_are_judged_with_the_noise_measured() -> None:
+    def runs(ours: float) -> report.Rates:
+        return {
+            "seed": {1: [10.0]},
+            "stock": {1: [98.0, 102.0]},
+            "ours": {1: [ours]},
+        }
+
+    assert report.noise(runs(99)) == pytest.approx(0.02)
+    assert report.missed("ours", runs(99)) == []
+    assert report.missed("ours", runs(97)) == ["1: below stock by more than the noise"]
+    assert len(report.missed("ours", runs(80))) == 2
