@@ -7,7 +7,7 @@ place=/tmp/gpufleet-gpu
 mkdir -p "$place"
 cp .cache/gpu/bundle.* "$place"
 cd "$place"
-if ! sha256sum --check --quiet bundle.sha256 2>/dev/null; then
+if ! sha256sum --check --status bundle.sha256 2>/dev/null; then
   echo "Parts of $(wc -l <bundle.sha256) are here:" bundle.[0-9]*
   exit
 fi

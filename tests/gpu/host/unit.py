@@ -66,12 +66,17 @@ class Unit:
         return time.monotonic() - started
 
     def wait_for(self, state: str, since: float, patience: float) -> Event:
-        """Wait for a state entered after `since`; raise TimeoutError."""
+        """Wait for a state entered after `since`.
+
+        Raises TimeoutError, and RuntimeError when the unit fails before it is active.
+        """
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            for event in list(self.events):
-                if event.state == state and event.at >= since:
+            for event in [event for event in list(self.events) if event.at >= since]:
+                if event.state == state:
                     return event
+                if (state, event.state) == ("active", "failed"):
+                    raise RuntimeError(f"{self.name} failed before it was active: {event.detail}")
             time.sleep(0.05)
         raise TimeoutError(f"{self.name} was not {state} within {patience:.0f} s")
 

@@ -24,7 +24,7 @@ from llm_load import Load, measure, send_together
 from server import MODEL, Server
 
 PROCESSES = 6
-DRAINED, DRAIN_TOKENS = 64, 1000
+DRAINED, DRAIN_TOKENS = 64, 400
 STOP_SECONDS = 15.0
 REFERENCE = "stock"
 NEVER_BEST = {"seed", REFERENCE, "no_prefix"}
@@ -65,7 +65,7 @@ def run(place: Path, name: str, logs: Path, bandwidth: float) -> dict[str, Any]:
                 flush=True,
             )
         load = Load("127.0.0.1", 8000, MODEL, DRAINED, output_tokens=DRAIN_TOKENS)
-        found["drain"] = send_together(load, server.terminate, 45)
+        found["drain"] = send_together(load, server.terminate, 30)
         print(f"{name}: drain {found['drain']}"[:300], flush=True)
     except Exception as error:
         found["error"] = f"{type(error).__name__}: {error}"
