@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
 MYPYPATH=files/guard:plugins/module_utils mypy files/guard
 mypy files/locks
-MYPYPATH=.collections:tests/unit/probe:tests/unit/preflight/samples:molecule/test_hosts mypy tests/unit
+MYPYPATH=.collections:files/bench:tests/gpu/throughput:tests/gpu/host:plugins/module_utils:tests/unit/probe:tests/unit/preflight/samples:molecule/test_hosts mypy tests/unit
 MYPYPATH=tests/browser mypy tests/browser tests/get_pip.py
 MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
@@ -13,5 +13,7 @@ MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/
 MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=molecule/test_hosts:molecule/resilience/tests:tests/browser:files/alert/tests mypy molecule/resilience
 MYPYPATH=molecule/test_hosts mypy tests/bench
+mypy files/bench
+MYPYPATH=.collections:files/guard:files/bench:plugins/module_utils:tests/gpu/host:tests/gpu/throughput mypy tests/gpu
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat
 MYPYPATH=files/alert:files/alert/tests mypy --python-executable "$2" files/alert

@@ -22,6 +22,8 @@ compile molecule/test_hosts/model.in molecule/test_hosts/model.lock "${cpu[@]}" 
 compile files/chat/tests/requirements.in files/chat/tests/requirements.lock --universal --python-version 3.11
 compile tests/bench/requirements.in tests/bench/requirements.lock --universal --python-version 3.11
 compile files/alert/tests/requirements.in files/alert/tests/requirements.lock --universal --python-version 3.11
+compile tests/gpu/bundle/requirements.in tests/gpu/bundle/requirements.lock --only-binary :all: \
+  --python-version 3.12 --python-platform x86_64-manylinux_2_39 --override tests/gpu/bundle/present.override
 compile pyproject.toml requirements-dev.lock --group dev --universal --python-version 3.11
 
 # What preflight knows of the locked vLLM's options. The CPU build has the same ones, and runs here.

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# take.sh: on the machine with the GPU, keeps the parts of the bundle that came with this call, and
+# unpacks it once all are there. Parts may come in any order.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+place=/tmp/gpufleet-gpu
+mkdir -p "$place"
+cp .cache/gpu/bundle.* "$place"
+cd "$place"
+if ! sha256sum --check --status bundle.sha256 2>/dev/null; then
+  echo "Parts of $(wc -l <bundle.sha256) are here:" bundle.[0-9]*
+  exit
+fi
+mkdir bundle
+cat bundle.[0-9]* | xz --decompress --threads=0 | tar --extract --directory bundle
+rm bundle.[0-9]*
+# Every process of vLLM would else compile on its own.
+python3 -m compileall -q -j 0 bundle >/dev/null || true
+echo "Unpacked $(du -sh bundle | cut -f 1)"

@@ -1,0 +1,135 @@
+"""The load generator against a server whose speed is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+
+import llm_load
+import pytest
+
+TOKENS = 20
+GAP_SECONDS = 0.01
+FIRST_SECONDS = 0.05
+
+
+class SlowServer:
+    """Streams `TOKENS` tokens at a known pace; breaks its answers where told."""
+
+    def __init__(self) -> None:
+        self.tokens = TOKENS
+        self.per_event = 1
+        self.cut = False
+        self.status = "200 OK"
+        self.prompts: set[str] = set()
+        self.port = 0
+        self.loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+        assert self._ready.wait(5)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        server = self.loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self.loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await self._answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        request = json.loads(await reader.readexactly(length))
+        self.prompts.add(str(request["prompt"]))
+        writer.write(f"HTTP/1.1 {self.status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        await asyncio.sleep(FIRST_SECONDS)
+        for _ in range(self.tokens // self.per_event):
+            await self._event(writer, {"choices": [{"text": "a"}]})
+            await asyncio.sleep(GAP_SECONDS)
+            if self.cut:
+                raise ConnectionError
+        await self._event(writer, {"choices": [], "usage": {"completion_tokens": self.tokens}})
+        # What ends the answer comes in two reads.
+        writer.write(b"e\r\ndata: [DO")
+        await writer.drain()
+        await asyncio.sleep(0.001)
+        writer.write(b"NE]\n\n\r\n0\r\n\r\n")
+
+    async def _event(self, writer: asyncio.StreamWriter, document: object) -> None:
+        line = f"data: {json.dumps(document)}\n\n"
+        writer.write(f"{len(line):x}\r\n{line}\r\n".encode())
+        await writer.drain()
+
+
+@pytest.fixture
+def server() -> Iterator[SlowServer]:
+    slow = SlowServer()
+    yield slow
+    slow.loop.call_soon_threadsafe(slow.loop.stop)
+
+
+def load(server: SlowServer, **changes: object) -> llm_load.Load:
+    usual = {"concurrency": 4, "seconds": 1.5, "warm_up": 0.5, "output_tokens": TOKENS}
+    return llm_load.Load("127.0.0.1", server.port, "m", **{**usual, **changes})  # type: ignore[arg-type]
+
+
+def test_a_known_pace_is_measured(server: SlowServer) -> None:
+    found = llm_load.measure(load(server), processes=2)
+    # The pause after the last token belongs to the request.
+    expected = 4 * TOKENS / (FIRST_SECONDS + TOKENS * GAP_SECONDS)
+    assert found["tokens_per_second"] == pytest.approx(expected, rel=0.25)
+    assert found["first_token_ms"]["p50"] == pytest.approx(FIRST_SECONDS * 1000, rel=0.3)
+    assert found["inter_token_ms"]["p50"] == pytest.approx(GAP_SECONDS * 1000, rel=0.3)
+    assert (found["short"], found["failed"]) == (0, 0)
+    assert found["completed"] >= 16
+    assert len(server.prompts) >= found["completed"], "a cache could know a prompt sent twice"
+
+
+def test_an_event_of_several_tokens_counts_them_all(server: SlowServer) -> None:
+    server.per_event = 4
+    found = llm_load.measure(load(server), processes=1)
+    expected = 4 * TOKENS / (FIRST_SECONDS + TOKENS / 4 * GAP_SECONDS)
+    assert found["tokens_per_second"] == pytest.approx(expected, rel=0.25)
+
+
+def test_cut_answers_are_failures(server: SlowServer) -> None:
+    server.cut = True
+    found = llm_load.measure(load(server), processes=1)
+    assert found["failed"] > 0
+    assert found["completed"] == 0
+    assert "cut after" in found["problems"][0]
+
+
+def test_another_status_is_a_failure(server: SlowServer) -> None:
+    server.status = "503 Service Unavailable"
+    found = llm_load.measure(load(server), processes=1)
+    assert found["failed"] > 0
+    assert "503" in found["problems"][0]
+
+
+def test_short_answers_are_told(server: SlowServer) -> None:
+    found = llm_load.measure(load(server, output_tokens=TOKENS + 1), processes=1)
+    assert found["short"] > 0
+    assert found["completed"] == 0
+
+
+def test_answers_sent_together_are_all_whole(server: SlowServer) -> None:
+    found = llm_load.send_together(load(server), lambda: None)
+    assert found == {"sent": 4, "whole": 4, "short": 0, "problems": []}
+
+
+def test_answers_lost_in_a_drain_are_told(server: SlowServer) -> None:
+    def act() -> None:
+        server.cut = True
+
+    found = llm_load.send_together(load(server), act)
+    assert found["whole"] == 0
+    assert len(found["problems"]) == 4
