@@ -13,7 +13,7 @@ mpl.use("svg")
 from matplotlib import pyplot
 from report import SEED, STOCK, rates
 
-COLOURS = {SEED: "#8a8a8a", STOCK: "#e08a1e"}
+COLOURS = {SEED: "#8a8a8a", STOCK: "#2ca02c"}
 
 
 def main() -> None:
