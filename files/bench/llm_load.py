@@ -60,7 +60,7 @@ class Load:
             {
                 "model": self.model,
                 "prompt": [
-                    source.randrange(1000, self.vocabulary) for _ in range(self.input_tokens)
+                    source.randrange(1000, self.vocabulary) for _token in range(self.input_tokens)
                 ],
                 "max_tokens": self.output_tokens,
                 "ignore_eos": True,
@@ -142,10 +142,10 @@ class Client(asyncio.Protocol):
         if self._done and text.endswith(_LAST_CHUNK):
             self._finish(answer)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Note an answer that was cut."""
         if self._answer is not None and not self._log.over:
-            self._log.failed(f"cut after {len(self._answer.times)} events: {error or 'closed'}")
+            self._log.failed(f"cut after {len(self._answer.times)} events: {exc or 'closed'}")
         _settle(self.begun)
         _settle(self.closed)
 

@@ -281,7 +281,9 @@ class _Reader:
         value = self._value(key, wanted)
         if value is None:
             return None
-        if not isinstance(value, list) or any(type(item) is not int for item in value):
+        if not isinstance(value, list):
+            raise self._wrong(key, value, wanted)
+        if any(isinstance(item, bool) or not isinstance(item, int) for item in value):
             raise self._wrong(key, value, wanted)
         return tuple(value)
 

@@ -151,10 +151,10 @@ def _label(scheme: str, url: str) -> str:
 
 def _secrets(url: str) -> tuple[str, ...]:
     """Every part of a URL that may be one."""
-    scheme, _, rest = url.partition("://")
-    before, _, query = rest.partition("?")
-    login, _, place = before.rpartition("@")
-    parts = [*login.split(":"), *place.split("/"), *(value for _, value in parse_qsl(query))]
+    scheme, _colon, rest = url.partition("://")
+    before, _mark, query = rest.partition("?")
+    login, _at, place = before.rpartition("@")
+    parts = [*login.split(":"), *place.split("/"), *(value for _name, value in parse_qsl(query))]
     if scheme.lower() in _REAL_HOST:
         parts.remove(place.split("/")[0])
     both = {text for part in parts for text in (part, unquote(part))}
