@@ -33,8 +33,13 @@ class Waiting(Enum):
     """Why a person waits; the values are keys of the message texts."""
 
     RECOVERING = "waiting.recovering"
+    OFFLINE = "waiting.offline"
     BUSY = "waiting.busy"
     INTERRUPTED = "waiting.interrupted"
+
+
+# What a question waits for while no instance is ready.
+_AWAY = {State.DOWN: Waiting.RECOVERING, State.OFFLINE: Waiting.OFFLINE}
 
 
 class Failure(Enum):
@@ -168,8 +173,9 @@ class Answerer:
         deadline = time.monotonic() + self._settings.recovery_wait_seconds
         attempt = 0
         while True:
-            if self._monitor.state is State.DOWN:
-                await display.wait(Waiting.INTERRUPTED if turn.answer else Waiting.RECOVERING)
+            if self._monitor.state in _AWAY:
+                why = _AWAY[self._monitor.state]
+                await display.wait(Waiting.INTERRUPTED if turn.answer else why)
                 if not await self._monitor.wait_up(deadline - time.monotonic()):
                     raise TurnFailed(_given_up(turn), Unavailable("no recovery in time"))
                 attempt = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from fake_upstream import Answer, Behaviour, FakeUpstream, Silence, Status
 from gpufleet_chat.conversation import Conversation, Exchange
-from gpufleet_chat.monitor import Monitor
+from gpufleet_chat.monitor import OFFLINE_SECONDS, Monitor
 from gpufleet_chat.settings import MonitorSettings, Retry, Secrets, Settings
 from gpufleet_chat.turn import Answerer, Failure, StopReason, Turn, Waiting
 from gpufleet_chat.turns import Turns
@@ -74,11 +74,14 @@ class Recorder:
 
 @asynccontextmanager
 async def answerer(
-    fake: FakeUpstream, settings: Settings = FAST, watch: bool = True
+    fake: FakeUpstream,
+    settings: Settings = FAST,
+    watch: bool = True,
+    offline_seconds: float = OFFLINE_SECONDS,
 ) -> AsyncIterator[Answerer]:
     settings = replace(settings, upstream_url=fake.url)
     upstream = Upstream(settings, Secrets(api_key="sesame"))
-    monitor = Monitor(settings.monitor, upstream.health)
+    monitor = Monitor(settings.monitor, upstream.health, offline_seconds)
     watcher = asyncio.create_task(monitor.run()) if watch else None
     await monitor.check_now()
     try:
@@ -266,6 +269,18 @@ async def test_dead_back_end_is_down_before_the_watch_says_so(fake: FakeUpstream
         await answers.run(Turn("q1", "?"), Conversation(), display)
     # The attempts, then quiet until recovery: nothing hammers a back end that restarts.
     assert len(fake.requests) == FAST.retry.attempts
+    assert display.failure is Failure.UNAVAILABLE
+
+
+async def test_offline_is_said_and_hammers_nothing(fake: FakeUpstream) -> None:
+    fake.healthy, fake.health_code = False, "no_instance_runs"
+    fake.default = Status(502)
+    display = Recorder()
+    settings = replace(FAST, recovery_wait_seconds=0.5)
+    async with answerer(fake, settings, offline_seconds=0) as answers:
+        await answers.run(Turn("q1", "?"), Conversation(), display)
+    assert display.waits == [Waiting.OFFLINE]
+    assert fake.requests == []
     assert display.failure is Failure.UNAVAILABLE
 
 
