@@ -91,6 +91,7 @@ ExecStart=COMMAND
 ExecStartPost=
 ExecReload=
 ExecStop=
+ExecStopPost=
 StandardOutput=truncate:REPORT
 # It may be the directory of the service that runs.
 RuntimeDirectoryPreserve=yes
