@@ -54,6 +54,8 @@ def start(
     command += ["--inventory", str(inventory()), *options]
     return subprocess.Popen(
         [*command, "--extra-vars", json.dumps(variables or {}), str(ROOT / playbook)],
+        # Of its own: ssh makes it non-blocking, and Ansible refuses to start with such a one.
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
