@@ -18,8 +18,11 @@ def host_without_systemd(folder: Path) -> Iterator[Path]:
     """Boot it; yields an inventory that adds it to the group gateway, which needs the least."""
     # As molecule/test_hosts/tasks/host.yml, without systemd.
     limits = ["--privileged", "--ulimit=nofile=20000:20000", "--ulimit=nproc=10000:10000"]
+    cache = Path(os.environ["TEST_SSH_KEY"]).parents[1]
+    authorities = "/usr/local/share/ca-certificates"
+    limits += [f"--volume={cache}/wheels:/srv/wheels:ro", f"--volume={authorities}:{authorities}:ro"]
     place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}", *limits]
-    start = "mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
+    start = "update-ca-certificates && mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
     image = "localhost/gpufleet-test/debian12"
     podman("--runtime=runc", "run", "--detach", "--replace", *place, image, "sh", "-c", start)
     try:
