@@ -20,7 +20,10 @@ def host_without_systemd(folder: Path) -> Iterator[Path]:
     limits = ["--privileged", "--ulimit=nofile=20000:20000", "--ulimit=nproc=10000:10000"]
     cache = Path(os.environ["TEST_SSH_KEY"]).parents[1]
     authorities = "/usr/local/share/ca-certificates"
-    limits += [f"--volume={cache}/wheels:/srv/wheels:ro", f"--volume={authorities}:{authorities}:ro"]
+    limits += [
+        f"--volume={cache}/wheels:/srv/wheels:ro",
+        f"--volume={authorities}:{authorities}:ro",
+    ]
     place = ["--network=gpufleet-test", f"--ip={ADDRESS}", f"--name=gpufleet-{NAME}", *limits]
     start = "update-ca-certificates && mkdir -p /run/sshd && exec /usr/sbin/sshd -D"
     image = "localhost/gpufleet-test/debian12"
