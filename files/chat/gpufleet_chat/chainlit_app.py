@@ -143,7 +143,8 @@ async def on_regenerate(_action: cl.Action) -> None:
         return
     await chat.views[-1].withdraw_actions()
     again = Turn(chat.turn.question_id, chat.turn.question, chat.choices, session.chat_profile)
-    view = TurnView(_parts.messages, session.language, again.question_id)
+    run_id = chat.views[-1].run_id
+    view = TurnView(_parts.messages, session.language, again.question_id, run_id)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
 
 

@@ -22,15 +22,19 @@ EXPORT_FORMATS = {"markdown": "file-down", "json": "braces"}
 class TurnView:
     """The display of one turn: a bubble for the answer and one notice below it."""
 
-    def __init__(self, messages: Messages, language: str, question_id: str) -> None:
+    def __init__(
+        self, messages: Messages, language: str, question_id: str, run_id: str | None = None
+    ) -> None:
         self._messages = messages
         self._language = language
-        self._answer = cl.Message(content="")
+        # Only within the run of its question can an answer be copied, and follow the thinking.
+        self._answer = cl.Message(content="", parent_id=run_id)
         self._thinking: cl.Step | None = None
         self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
         self._waiting: Waiting | None = None
         self.question_id = question_id
+        self.run_id: str | None = self._answer.parent_id
 
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
@@ -45,13 +49,13 @@ class TurnView:
     async def forgot(self) -> None:
         """Say that the beginning of the conversation does not fit into the model's context."""
         if self._forgot is None:
-            self._forgot = cl.Message(content=self._messages.text("forgot", self._language))
+            self._forgot = cl.Message(content=self._text("forgot"), parent_id=self.run_id)
             await self._forgot.send()
 
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
         await self._answer.remove()
-        self._answer = cl.Message(content="")
+        self._answer = cl.Message(content="", parent_id=self.run_id)
 
     async def wait(self, waiting: Waiting) -> None:
         """Say why nothing comes; said again it changes nothing."""
@@ -152,14 +156,12 @@ class TurnView:
             await self._answer.update()
 
     async def _say(self, text: str, actions: list[cl.Action] | None = None) -> None:
-        self._notice = cl.Message(content=text, actions=actions)
+        self._notice = cl.Message(content=text, actions=actions, parent_id=self.run_id)
         await self._notice.send()
 
     async def _think(self, text: str) -> None:
         if self._thinking is None:
-            self._thinking = cl.Step(
-                name=self._text("thinking"), type="llm", parent_id=self.question_id
-            )
+            self._thinking = cl.Step(name=self._text("thinking"), type="llm", parent_id=self.run_id)
             self._thinking.start = utc_now()
             await self._thinking.send()
         await self._thinking.stream_token(text)
@@ -167,4 +169,5 @@ class TurnView:
     async def _end_thinking(self) -> None:
         if self._thinking is not None and self._thinking.end is None:
             self._thinking.end = utc_now()
+            self._thinking.name = self._text("thought")
             await self._thinking.update()

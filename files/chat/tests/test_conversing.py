@@ -220,13 +220,16 @@ async def test_the_last_answer_can_be_had_anew(start: Start, fake: FakeUpstream)
     page = await opened(chat)
     await answered(page, "first")
     fake.script.extend([Answer(("Lyon",)), Answer(("Paris",))])
-    await answered(page, "second")
+    second = await answered(page, "second")
     assert page.texts() == ["Paris.", "Lyon"]
     # Only the last answer has it.
     (again,) = buttons(page, "regenerate")
     await page.press(again)
     await page.until(lambda: page.texts() == ["Paris.", "Paris"])
     await page.until(lambda: len(buttons(page, "regenerate")) == 1)
+    # In the run of its question, as every answer: elsewhere the page shows no button to copy it.
+    answers = [item for item in page.messages.values() if item["type"] == "assistant_message"]
+    assert page.messages[answers[-1]["parentId"]]["parentId"] == second
     contents = [message["content"] for message in fake.requests[-1]["messages"]]
     assert contents == ["first", "Paris.", "second"]
     # It can be stopped, as any other.

@@ -207,9 +207,10 @@ async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None
     question = await page.ask("first")
     await page.ended()
     thoughts = [item for item in page.messages.values() if item["type"] == "llm"]
-    assert [(item["name"], item["output"], item["parentId"]) for item in thoughts] == [
-        ("思考中", "Hmm", question)
-    ]
+    assert [(item["name"], item["output"]) for item in thoughts] == [("思考过程", "Hmm")]
+    # In the run of the question, where the answer follows it.
+    run = page.messages[thoughts[0]["parentId"]]
+    assert (run["type"], run["parentId"]) == ("run", question)
     await page.close()
 
 
