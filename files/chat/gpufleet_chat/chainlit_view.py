@@ -79,7 +79,8 @@ class TurnView:
         await self._close(actions)
         if length_reached:
             key = "length.answer" if self._answer.content else "length.thinking"
-            await self._say(self._text(key), [] if self._answer.content else actions)
+            # After the run, for only the last message of one can be copied: that is the answer.
+            await self._say(self._text(key), [] if self._answer.content else actions, in_run=False)
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
@@ -155,8 +156,12 @@ class TurnView:
             self._answer.actions = actions
             await self._answer.update()
 
-    async def _say(self, text: str, actions: list[cl.Action] | None = None) -> None:
-        self._notice = cl.Message(content=text, actions=actions, parent_id=self.run_id)
+    async def _say(
+        self, text: str, actions: list[cl.Action] | None = None, in_run: bool = True
+    ) -> None:
+        self._notice = cl.Message(content=text, actions=actions)
+        # Chainlit would take the step that runs here, which a retry does not have.
+        self._notice.parent_id = self.run_id if in_run else None
         await self._notice.send()
 
     async def _think(self, text: str) -> None:

@@ -142,6 +142,10 @@ async def test_an_answer_at_its_longest_length_says_so(start: Start, fake: FakeU
         "The answer stops here because it has reached its longest length. "
         "You can ask for the rest.",
     ]
+    answer, notice = [i for i in page.messages.values() if i["type"] == "assistant_message"]
+    # Only the last message of a run can be copied.
+    assert answer["parentId"] is not None
+    assert notice["parentId"] is None
     await answered(page, "second")
     assert "for thinking alone" in page.texts()[-1]
     await page.close()
