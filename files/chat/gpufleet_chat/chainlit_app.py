@@ -5,17 +5,30 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import chainlit as cl
 from chainlit.chat_context import chat_contexts
+from chainlit.config import config
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.user import User
 
 from gpufleet_chat import services
-from gpufleet_chat.chainlit_view import RETRY_ACTION, TurnView
+from gpufleet_chat.attachments import File, FileRefused, with_files
+from gpufleet_chat.chainlit_panel import panel
+from gpufleet_chat.chainlit_view import (
+    EXPORT_ACTION,
+    EXPORT_FORMATS,
+    REGENERATE_ACTION,
+    RETRY_ACTION,
+    TurnView,
+)
+from gpufleet_chat.choices import ChoiceError, Choices
 from gpufleet_chat.conversation import Conversation
+from gpufleet_chat.export import export
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
 
@@ -34,10 +47,13 @@ class Chat:
     """What we keep of one Chainlit session."""
 
     conversation: Conversation
+    choices: Choices
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     asked: set[str] = field(default_factory=set)
     turn: Turn | None = None
-    view: TurnView | None = None
+    failed: bool = False
+    views: list[TurnView] = field(default_factory=list)
+    offers_thinking: bool = False
     socket_id: str = ""
     pushed: State | None = None
     lost_at: float | None = None
@@ -49,7 +65,7 @@ _chats: dict[str, Chat] = {}
 
 def _chat(session: WebsocketSession) -> Chat:
     if session.id not in _chats:
-        _chats[session.id] = Chat(Conversation(_parts.settings.system_prompt))
+        _chats[session.id] = Chat(Conversation(), Choices.default(_parts.settings))
     return _chats[session.id]
 
 
@@ -65,7 +81,23 @@ async def on_chat_start() -> None:
     """A page was opened, or a new chat begun: forget what was said."""
     session = _session()
     _chats.pop(session.id, None)
-    _chat(session)
+    await _offer_settings(session, _chat(session))
+
+
+async def on_settings_update(values: dict[str, object]) -> None:
+    """A person has chosen how the questions of this chat are asked from now on."""
+    session = _session()
+    chat = _chat(session)
+    if not _parts.settings.settings_panel:
+        return
+    try:
+        chat.choices = chat.choices.changed(values, _parts.settings)
+    except ChoiceError as error:
+        most = str(_parts.settings.max_tokens)
+        text = _parts.messages.text(str(error), session.language, most=most)
+        await cl.context.emitter.send_toast(text, "error")
+        # The panel shows again what holds.
+        await _offer_settings(session, chat)
 
 
 @cl.on_message
@@ -80,8 +112,14 @@ async def on_message(message: cl.Message | None) -> None:
         # What is being answered comes after the edited question, or is that question.
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
-    turn = Turn(message.id, message.content)
-    await _run(session, chat, turn, TurnView(_parts.messages, session.language, message.id))
+    view = TurnView(_parts.messages, session.language, message.id)
+    files = [
+        File(element.name, Path(element.path))
+        for element in message.elements
+        if element.path is not None
+    ]
+    turn = Turn(message.id, message.content, chat.choices, session.chat_profile)
+    await _run(session, chat, turn, view, files)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -89,11 +127,38 @@ async def on_retry(_action: cl.Action) -> None:
     """The person pressed "try again" below a failed answer."""
     session = _session()
     chat = _chat(session)
-    if chat.turn is None or chat.view is None or _parts.turns.session_busy(session.id):
+    if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
         return
     # Begun here, before the task: a second press meets a busy session or no notice.
-    await chat.view.resume()
-    session.current_task = asyncio.create_task(_retry(session, chat, chat.turn, chat.view))
+    await chat.views[-1].resume()
+    session.current_task = asyncio.create_task(_run_again(session, chat, chat.turn, chat.views[-1]))
+
+
+@cl.action_callback(REGENERATE_ACTION)
+async def on_regenerate(_action: cl.Action) -> None:
+    """The person wants another answer to the last question."""
+    session = _session()
+    chat = _chat(session)
+    if chat.turn is None or _parts.turns.session_busy(session.id):
+        return
+    await chat.views[-1].withdraw_actions()
+    again = Turn(chat.turn.question_id, chat.turn.question, chat.choices, session.chat_profile)
+    run_id = chat.views[-1].run_id
+    view = TurnView(_parts.messages, session.language, again.question_id, run_id)
+    session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
+
+
+@cl.action_callback(EXPORT_ACTION)
+async def on_export(action: cl.Action) -> None:
+    """The person wants to keep the conversation as a file."""
+    session = _session()
+    form = str(action.payload.get("format"))
+    if form not in EXPORT_FORMATS:
+        return
+    title = _parts.settings.title
+    file = export(form, _chat(session).conversation, title, _parts.messages, session.language)
+    payload = {"type": "download", "name": file.name, "mime": file.mime, "text": file.text}
+    await sio.emit("window_message", payload, to=session.socket_id)
 
 
 @cl.on_chat_end
@@ -116,6 +181,19 @@ async def starters(_user: User | None, language: str | None) -> list[cl.Starter]
     ]
 
 
+@cl.set_chat_profiles
+async def models(_user: User | None, language: str | None) -> list[cl.ChatProfile]:
+    """The models to choose from; none where there is no choice."""
+    offered = await _parts.upstream.offered()
+    if len(offered) < 2:
+        return []
+    text = _parts.messages.text("model", language)
+    return [
+        cl.ChatProfile(name=model.name, markdown_description=text, default=model is offered[0])
+        for model in offered
+    ]
+
+
 async def on_stop(sid: str) -> None:
     """The person pressed stop; Chainlit's own handler adds an untranslated message."""
     session = WebsocketSession.get(sid)
@@ -123,26 +201,73 @@ async def on_stop(sid: str) -> None:
         _parts.turns.stop(StopReason.PERSON, session.id)
 
 
-async def _run(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+async def _run(
+    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, files: Sequence[File] = ()
+) -> None:
     """Answer after all earlier questions of this session."""
     if _parts.turns.draining:
         await view.fail(Failure.RESTARTING, turn.reference, retry=False)
         return
     with _parts.turns.running(session.id, turn):
         async with chat.lock:
-            chat.turn, chat.view = turn, view
+            await _make_last(chat, view)
             # The end of an earlier question's task has told the page that nothing runs.
             await cl.context.emitter.task_start()
-            if await _parts.answerer.run(turn, chat.conversation, view):
+            if files and not await _take_files(turn, files, view, session.language):
                 chat.turn = None
+                return
+            chat.turn, chat.failed = turn, False
+            chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+            await _offer_thinking(session, chat)
 
 
-async def _retry(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+async def _make_last(chat: Chat, view: TurnView) -> None:
+    """Only the last turn has buttons, and one that is asked anew replaces all from there on."""
+    for index, earlier in enumerate(chat.views):
+        if earlier.question_id == view.question_id and earlier is not view:
+            for old in chat.views[index:]:
+                await old.remove()
+            del chat.views[index:]
+            break
+    if view not in chat.views:
+        if chat.views:
+            await chat.views[-1].withdraw_actions()
+        chat.views.append(view)
+
+
+async def _take_files(turn: Turn, files: Sequence[File], view: TurnView, language: str) -> bool:
+    """Put the text of the files before the question, or say why not."""
+    most = _parts.settings.upload_max_mib
+    try:
+        turn.question = await with_files(turn.question, files, most)
+    except FileRefused as error:
+        values = {"name": error.name, "most": str(most)}
+        await view.refuse(_parts.messages.text(error.key, language, **values))
+        return False
+    return True
+
+
+async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Run as Chainlit runs a question: the page is told of the end."""
     try:
         await _run(session, chat, turn, view)
     finally:
         await cl.context.emitter.task_end()
+
+
+async def _offer_settings(session: WebsocketSession, chat: Chat) -> None:
+    if not _parts.settings.settings_panel:
+        return
+    chat.offers_thinking = _parts.upstream.thinks(session.chat_profile)
+    await panel(
+        chat.choices, _parts.settings, _parts.messages, session.language, chat.offers_thinking
+    ).send()
+
+
+async def _offer_thinking(session: WebsocketSession, chat: Chat) -> None:
+    """A model may just have been seen thinking: now it can be switched off."""
+    if not chat.offers_thinking and _parts.upstream.thinks(session.chat_profile):
+        await _offer_settings(session, chat)
 
 
 async def keep_pages_informed() -> None:
@@ -177,11 +302,13 @@ async def _inform(session: WebsocketSession) -> None:
 
 
 async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
-    if chat.view is not None:
-        await chat.view.resync(session)
+    if chat.views:
+        await chat.views[-1].resync(session)
     if _parts.turns.session_busy(session.id):
         await sio.emit("task_start", {}, to=session.socket_id)
 
 
 sio.on("stop", on_stop)
+# Not by its decorator, which tells the page that nothing runs, whatever runs.
+config.code.on_settings_update = on_settings_update
 _parts.background.append(keep_pages_informed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from gpufleet_chat.choices import Choices
 from gpufleet_chat.conversation import Conversation, Exchange
 from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import Monitor, State
@@ -19,14 +20,23 @@ from gpufleet_chat.upstream import (
     Busy,
     Cut,
     Delta,
+    LengthReached,
+    Model,
     Refused,
+    Request,
     TooLong,
     Unavailable,
     Upstream,
     UpstreamError,
+    Usage,
 )
 
 log = logging.getLogger(__name__)
+
+# The part of the context that the history leaves to the answer, if no shorter one is asked for.
+ANSWER_SHARE = 4
+# What a long question may leave to its answer before it is too long.
+SHORT_ANSWER_TOKENS = 256
 
 
 class Waiting(Enum):
@@ -65,6 +75,9 @@ class Display(Protocol):
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
 
+    async def forgot(self) -> None:
+        """Say that the beginning of the conversation does not fit into the model's context."""
+
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
 
@@ -74,8 +87,8 @@ class Display(Protocol):
     async def resume(self) -> None:
         """Take back what wait said."""
 
-    async def finish(self) -> None:
-        """Close the answer as it stands."""
+    async def finish(self, length_reached: bool = False) -> None:
+        """Close the answer as it stands, and say so when it has reached its longest length."""
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
@@ -86,14 +99,21 @@ class Display(Protocol):
 
 @dataclass
 class Turn:
-    """A question and how far its answer has come; run again it goes on where it was."""
+    """A question and how far its answer has come; run again it goes on where it was.
+
+    Without choices it is asked as the operator has set; model is the one that was chosen.
+    """
 
     question_id: str
     question: str
+    choices: Choices | None = None
+    model: str | None = None
     answer: str = ""
     tokens: int = 0
     stop_reason: StopReason = StopReason.PERSON
     continuable: bool = True
+    short: bool = False
+    length_reached: bool = False
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
@@ -119,7 +139,10 @@ class Answerer:
         Never raises but asyncio.CancelledError, after the display has been closed.
         """
         started = time.monotonic()
+        if turn.choices is not None:
+            conversation.system_prompt = turn.choices.system_prompt
         conversation.begin(turn.question_id)
+        first_sent = conversation.first_sent
         outcome = "answered"
         failure: Failure | None = None
         try:
@@ -127,13 +150,16 @@ class Answerer:
                 turn.answer, turn.tokens = "", 0
                 await display.restart()
             await self._answer(turn, conversation, display)
-            await display.finish()
+            await display.finish(turn.length_reached)
         except asyncio.CancelledError:
             outcome = f"stopped_by_{turn.stop_reason.value}"
             await self._close_stopped(turn, display)
             raise
         except TurnFailed as error:
             outcome, failure = "failed", error.failure
+            if failure is Failure.TOO_LONG:
+                # Leaving out the history has not helped, so it stays.
+                conversation.send_again_from(first_sent)
             log.warning(event("turn_fault", ref=turn.reference, cause=str(error)))
         except Exception:
             # Whatever breaks, a person reads a sentence with a reference and the log the rest.
@@ -176,7 +202,7 @@ class Answerer:
             try:
                 await self._stream(turn, conversation, display)
             except TooLong as error:
-                if turn.answer or not conversation.forget_oldest():
+                if turn.answer or not (conversation.forget_oldest() or _shorten(turn)):
                     raise TurnFailed(Failure.TOO_LONG, error) from error
                 log.info(event("history_shortened", ref=turn.reference, left=len(conversation)))
             except Refused as error:
@@ -223,20 +249,48 @@ class Answerer:
             await display.wait(Waiting.RECOVERING)
 
     async def _stream(self, turn: Turn, conversation: Conversation, display: Display) -> None:
-        stream = self._upstream.stream(
-            conversation.messages(turn.question), turn.answer, turn.tokens
-        )
+        request = self._request(turn, conversation, await self._upstream.model(turn.model))
         resumed = False
-        async with aclosing(stream) as deltas:
-            async for delta in deltas:
+        async with aclosing(self._upstream.stream(request)) as stream:
+            async for item in stream:
+                if isinstance(item, Usage):
+                    if not request.partial:
+                        conversation.measure(request.messages, item.prompt_tokens)
+                    continue
+                if isinstance(item, LengthReached):
+                    turn.length_reached = True
+                    continue
                 if not resumed:
                     await display.resume()
+                    if conversation.news_of_forgetting():
+                        await display.forgot()
                     resumed = True
                 turn.tokens += 1
-                if not delta.reasoning:
-                    turn.answer += delta.text
-                await display.show(delta)
+                if not item.reasoning:
+                    turn.answer += item.text
+                await display.show(item)
         await display.resume()
+
+    def _request(self, turn: Turn, conversation: Conversation, model: Model) -> Request:
+        """The question with as much history as the model takes, and the room for its answer."""
+        choices = turn.choices or Choices.default(self._settings)
+        most = choices.max_tokens - turn.tokens
+        if turn.short:
+            most = min(most, SHORT_ANSWER_TOKENS)
+        if model.context_tokens is not None:
+            reserve = min(most, model.context_tokens // ANSWER_SHARE)
+            conversation.fit(turn.question + turn.answer, model.context_tokens - reserve)
+            asked = conversation.tokens(conversation.messages(turn.question + turn.answer))
+            # Never below what the answer was promised: the estimate may be wrong.
+            most = min(most, max(reserve, model.context_tokens - asked))
+        messages = conversation.messages(turn.question)
+        return Request(model.name, messages, choices, max(1, most), turn.answer)
+
+
+def _shorten(turn: Turn) -> bool:
+    """Ask for a short answer, so that a long question fits; False when it was tried."""
+    tried, turn.short = turn.short, True
+    return not tried
 
 
 def _given_up(turn: Turn) -> Failure:

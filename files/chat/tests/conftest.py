@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from chat_process import ChatProcess
     from fake_upstream import FakeUpstream
 
 # The package is run from its directory, not installed.
@@ -25,3 +26,24 @@ async def fake() -> AsyncIterator[FakeUpstream]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest.fixture
+async def start(
+    fake: FakeUpstream, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[ChatProcess]]]:
+    """Starts the application on the fake back end, with these settings."""
+    from chat_process import ChatProcess, until_status
+
+    processes: list[ChatProcess] = []
+
+    async def run(**settings: object) -> ChatProcess:
+        process = ChatProcess(tmp_path, fake.url, **settings)
+        processes.append(process)
+        await process.start()
+        await until_status(f"{process.url}/readyz", 200)
+        return process
+
+    yield run
+    for process in processes:
+        await process.kill()
