@@ -14,18 +14,23 @@ from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.user import User
 
 from gpufleet_chat import services
+from gpufleet_chat.admission import NotTaken
 from gpufleet_chat.chainlit_view import RETRY_ACTION, TurnView
 from gpufleet_chat.conversation import Conversation
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
+from gpufleet_chat.visitors import person
 
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
 PRESENCE_SECONDS = 1.0
+# A count in the banner is read aloud to some, so it moves no more often.
+COUNT_SECONDS = 5.0
 BANNERS = {
     State.UP: "banner.back",
     State.DOWN: "banner.recovering",
     State.OFFLINE: "banner.offline",
+    State.SATURATED: "banner.saturated",
 }
 
 
@@ -39,7 +44,8 @@ class Chat:
     turn: Turn | None = None
     view: TurnView | None = None
     socket_id: str = ""
-    pushed: State | None = None
+    pushed: tuple[State, int] | None = None
+    pushed_at: float = 0.0
     lost_at: float | None = None
 
 
@@ -76,12 +82,15 @@ async def on_message(message: cl.Message | None) -> None:
         return
     session = _session()
     chat = _chat(session)
-    if message.id in chat.asked:
+    edited = message.id in chat.asked
+    if edited:
         # What is being answered comes after the edited question, or is that question.
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
-    turn = Turn(message.id, message.content)
-    await _run(session, chat, turn, TurnView(_parts.messages, session.language, message.id))
+    login = session.user.identifier if session.user else None
+    turn = Turn(message.id, message.content, person(login, session.environ))
+    view = TurnView(_parts.messages, session.language, message.id)
+    await _run(session, chat, turn, view, edited)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -93,6 +102,7 @@ async def on_retry(_action: cl.Action) -> None:
         return
     # Begun here, before the task: a second press meets a busy session or no notice.
     await chat.view.resume()
+    chat.turn.asked_at = time.monotonic()
     session.current_task = asyncio.create_task(_retry(session, chat, chat.turn, chat.view))
 
 
@@ -123,11 +133,29 @@ async def on_stop(sid: str) -> None:
         _parts.turns.stop(StopReason.PERSON, session.id)
 
 
-async def _run(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+async def _run(
+    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, edited: bool = False
+) -> None:
+    """Answer the question, or say why it is not taken."""
+    try:
+        with _parts.admission.taken(turn):
+            await _answer(session, chat, turn, view)
+    except NotTaken as refusal:
+        if refusal.failure is Failure.RESTARTING:
+            await view.fail(refusal.failure, turn.reference, retry=False)
+        elif _parts.turns.session_busy(session.id) and not edited:
+            # "Try again" belongs to the question that is being answered.
+            await view.fail(refusal.failure, turn.reference, False, refusal.seconds)
+        else:
+            async with chat.lock:
+                # The page has dropped what followed an edited question.
+                chat.conversation.begin(turn.question_id)
+                chat.turn, chat.view = turn, view
+                await view.fail(refusal.failure, turn.reference, True, refusal.seconds)
+
+
+async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Answer after all earlier questions of this session."""
-    if _parts.turns.draining:
-        await view.fail(Failure.RESTARTING, turn.reference, retry=False)
-        return
     with _parts.turns.running(session.id, turn):
         async with chat.lock:
             chat.turn, chat.view = turn, view
@@ -153,6 +181,7 @@ async def keep_pages_informed() -> None:
         for gone in _chats.keys() - ws_sessions_id.keys():
             _parts.turns.stop(StopReason.ABANDONED, gone)
             del _chats[gone]
+        _parts.metrics.sessions.set(len(ws_sessions_id))
         # Chainlit never drops these itself.
         for gone in chat_contexts.keys() - ws_sessions_id.keys():
             del chat_contexts[gone]
@@ -161,7 +190,6 @@ async def keep_pages_informed() -> None:
 
 async def _inform(session: WebsocketSession) -> None:
     chat = _chat(session)
-    state = _parts.monitor.state
     if chat.socket_id != session.socket_id:
         came_back = chat.socket_id != ""
         chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
@@ -169,11 +197,21 @@ async def _inform(session: WebsocketSession) -> None:
             await _catch_up(session, chat)
     if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
         _parts.turns.stop(StopReason.ABANDONED, session.id)
-    if chat.pushed is not state and state is not State.UNKNOWN:
-        chat.pushed = state
-        text = _parts.messages.text(BANNERS[state], session.language)
-        payload = {"type": "service-state", "state": state.value, "text": text}
-        await sio.emit("window_message", payload, to=session.socket_id)
+    await _push_state(session, chat)
+
+
+async def _push_state(session: WebsocketSession, chat: Chat) -> None:
+    state, now = _parts.state(), time.monotonic()
+    told = (state, _parts.queue.waiting if state is State.SATURATED else 0)
+    same_state = chat.pushed is not None and chat.pushed[0] is state
+    if state is State.UNKNOWN or chat.pushed == told:
+        return
+    if same_state and now - chat.pushed_at < COUNT_SECONDS:
+        return
+    chat.pushed, chat.pushed_at = told, now
+    text = _parts.messages.text(BANNERS[state], session.language, waiting=str(told[1]))
+    payload = {"type": "service-state", "state": state.value, "text": text}
+    await sio.emit("window_message", payload, to=session.socket_id)
 
 
 async def _catch_up(session: WebsocketSession, chat: Chat) -> None:

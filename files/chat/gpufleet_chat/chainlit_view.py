@@ -25,7 +25,7 @@ class TurnView:
         self._answer = cl.Message(content="")
         self._thinking: cl.Step | None = None
         self._notice: cl.Message | None = None
-        self._waiting: Waiting | None = None
+        self._waiting: tuple[Waiting, int] | None = None
 
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
@@ -42,13 +42,18 @@ class TurnView:
         await self._answer.remove()
         self._answer = cl.Message(content="")
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
-        if waiting is self._waiting:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
+        if (waiting, ahead) == self._waiting:
             return
-        await self.resume()
-        self._waiting = waiting
-        await self._say(waiting.value)
+        if self._waiting is None or self._notice is None:
+            await self.resume()
+            await self._say(waiting.value, ahead=str(ahead))
+        else:
+            # In place: a notice that jumps with each step forward is no calm sight.
+            self._notice.content = self._text(waiting.value, ahead=str(ahead))
+            await self._notice.update()
+        self._waiting = (waiting, ahead)
 
     async def resume(self) -> None:
         """Take back the notice."""
@@ -71,10 +76,10 @@ class TurnView:
         if not self._answer.content:
             await self._say("stopped")
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened."""
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, and how long to wait."""
         await self.finish()
-        await self._say(failure.value, reference=reference, retry=retry)
+        await self._say(failure.value, retry, reference=reference, seconds=str(seconds))
 
     async def resync(self, session: WebsocketSession) -> None:
         """Send all that is shown once more, to a page that may have missed some of it."""
@@ -86,14 +91,15 @@ class TurnView:
         for item in shown:
             await sio.emit("new_message", item.to_dict(), to=session.socket_id)
 
-    async def _say(self, key: str, reference: str = "", retry: bool = False) -> None:
+    async def _say(self, key: str, retry: bool = False, **values: str) -> None:
         actions = []
         if retry:
-            label = self._messages.text("retry", self._language)
-            actions = [cl.Action(name=RETRY_ACTION, label=label, payload={})]
-        text = self._messages.text(key, self._language, reference=reference)
-        self._notice = cl.Message(content=text, actions=actions)
+            actions = [cl.Action(name=RETRY_ACTION, label=self._text("retry"), payload={})]
+        self._notice = cl.Message(content=self._text(key, **values), actions=actions)
         await self._notice.send()
+
+    def _text(self, key: str, **values: str) -> str:
+        return self._messages.text(key, self._language, **values)
 
     async def _think(self, text: str) -> None:
         if self._thinking is None:

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import secrets
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.conversation import Conversation, Exchange
 from gpufleet_chat.logs import event
+from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor, State
 from gpufleet_chat.settings import Settings
 from gpufleet_chat.upstream import (
@@ -33,6 +36,7 @@ class Waiting(Enum):
     """Why a person waits; the values are keys of the message texts."""
 
     RECOVERING = "waiting.recovering"
+    QUEUED = "waiting.queued"
     BUSY = "waiting.busy"
     INTERRUPTED = "waiting.interrupted"
 
@@ -46,6 +50,9 @@ class Failure(Enum):
     REFUSED = "failed.refused"
     INTERNAL = "failed.internal"
     RESTARTING = "failed.restarting"
+    TOO_OFTEN = "refused.too_often"
+    TOO_MANY_AT_ONCE = "refused.too_many_at_once"
+    QUEUE_FULL = "refused.queue_full"
 
 
 RETRYABLE = frozenset({Failure.UNAVAILABLE, Failure.CUT, Failure.INTERNAL})
@@ -68,8 +75,8 @@ class Display(Protocol):
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
 
     async def resume(self) -> None:
         """Take back what wait said."""
@@ -80,8 +87,11 @@ class Display(Protocol):
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened, with an offer to try again."""
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, with an offer to try again.
+
+        seconds is how long a person must wait before that, 0 where nobody knows.
+        """
 
 
 @dataclass
@@ -90,11 +100,14 @@ class Turn:
 
     question_id: str
     question: str
+    person: str = ""
     answer: str = ""
     tokens: int = 0
     stop_reason: StopReason = StopReason.PERSON
     continuable: bool = True
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
+    # Of the monotonic clock: its rank in the queue, and what people feel as the time to an answer.
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class TurnFailed(Exception):
@@ -108,10 +121,19 @@ class TurnFailed(Exception):
 class Answerer:
     """Runs turns: streams, repeats, waits for recovery and continues what was cut."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        monitor: Monitor,
+        queue: AnswerQueue,
+        metrics: Metrics,
+    ) -> None:
         self._settings = settings
         self._upstream = upstream
         self._monitor = monitor
+        self._queue = queue
+        self._metrics = metrics
 
     async def run(self, turn: Turn, conversation: Conversation, display: Display) -> bool:
         """Answer the question on the display; True when the answer is whole.
@@ -120,7 +142,7 @@ class Answerer:
         """
         started = time.monotonic()
         conversation.begin(turn.question_id)
-        outcome = "answered"
+        outcome, reason = "answered", "none"
         failure: Failure | None = None
         try:
             if turn.answer and not turn.continuable:
@@ -129,24 +151,27 @@ class Answerer:
             await self._answer(turn, conversation, display)
             await display.finish()
         except asyncio.CancelledError:
-            outcome = f"stopped_by_{turn.stop_reason.value}"
+            outcome, reason = "stopped", turn.stop_reason.value
             await self._close_stopped(turn, display)
             raise
         except TurnFailed as error:
-            outcome, failure = "failed", error.failure
+            failure = error.failure
             log.warning(event("turn_fault", ref=turn.reference, cause=str(error)))
         except Exception:
             # Whatever breaks, a person reads a sentence with a reference and the log the rest.
-            outcome, failure = "failed", Failure.INTERNAL
+            failure = Failure.INTERNAL
             log.exception(event("turn_error", ref=turn.reference))
         finally:
+            if failure is not None:
+                outcome, reason = "failed", failure.name.lower()
+            self._metrics.question_ended(outcome, reason)
             conversation.add(Exchange(turn.question_id, turn.question, turn.answer))
             log.info(
                 event(
                     "turn",
                     ref=turn.reference,
                     outcome=outcome,
-                    failure=failure.name.lower() if failure else "none",
+                    reason=reason,
                     tokens=turn.tokens,
                     seconds=time.monotonic() - started,
                 )
@@ -167,6 +192,7 @@ class Answerer:
         retry = self._settings.retry
         deadline = time.monotonic() + self._settings.recovery_wait_seconds
         attempt = 0
+        waited = False
         while True:
             if self._monitor.state is State.DOWN:
                 await display.wait(Waiting.INTERRUPTED if turn.answer else Waiting.RECOVERING)
@@ -174,7 +200,15 @@ class Answerer:
                     raise TurnFailed(_given_up(turn), Unavailable("no recovery in time"))
                 attempt = 0
             try:
-                await self._stream(turn, conversation, display)
+                async with self._place(turn, display):
+                    if not waited:
+                        # What others take before it is no fault of the back end.
+                        waited = True
+                        deadline = time.monotonic() + self._settings.recovery_wait_seconds
+                        self._metrics.queue_wait.observe(time.monotonic() - turn.asked_at)
+                    if self._monitor.state is State.DOWN:
+                        continue
+                    await self._stream(turn, conversation, display)
             except TooLong as error:
                 if turn.answer or not conversation.forget_oldest():
                     raise TurnFailed(Failure.TOO_LONG, error) from error
@@ -198,10 +232,26 @@ class Answerer:
                 await self._before_repeat(error, attempt, turn, display)
                 if time.monotonic() + delay > deadline:
                     raise TurnFailed(_given_up(turn), error) from error
-                # A recovery ends the pause early; a change to down is met at the top.
-                await self._monitor.wait_change(delay)
+                if isinstance(error, Busy) and self._monitor.state is State.UP:
+                    self._queue.pause(delay)
+                else:
+                    # A recovery ends the pause early; a change to down is met at the top.
+                    await self._monitor.wait_change(delay)
             else:
                 return
+
+    @asynccontextmanager
+    async def _place(self, turn: Turn, display: Display) -> AsyncIterator[None]:
+        """Hold a place among the answers that grow at once; the person sees how many come first."""
+
+        async def tell(ahead: int) -> None:
+            if turn.answer:
+                await display.wait(Waiting.INTERRUPTED)
+            else:
+                await display.wait(Waiting.QUEUED if ahead else Waiting.BUSY, ahead)
+
+        async with self._queue.place(turn.person, turn.asked_at, tell):
+            yield
 
     async def _before_repeat(
         self, error: UpstreamError, attempt: int, turn: Turn, display: Display
@@ -226,16 +276,23 @@ class Answerer:
         stream = self._upstream.stream(
             conversation.messages(turn.question), turn.answer, turn.tokens
         )
-        resumed = False
+        first_at: float | None = None
+        pieces = 0
         async with aclosing(stream) as deltas:
             async for delta in deltas:
-                if not resumed:
+                if first_at is None:
+                    first_at = time.monotonic()
+                    if turn.tokens == 0:
+                        self._metrics.first_token.observe(first_at - turn.asked_at)
                     await display.resume()
-                    resumed = True
+                pieces += 1
                 turn.tokens += 1
+                self._metrics.tokens.inc()
                 if not delta.reasoning:
                     turn.answer += delta.text
                 await display.show(delta)
+        if first_at is not None and pieces > 1:
+            self._metrics.token_time.observe((time.monotonic() - first_at) / (pieces - 1))
         await display.resume()
 
 

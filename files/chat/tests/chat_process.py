@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import sys
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +90,33 @@ class ChatProcess:
             await self._process.wait()
 
 
+Start = Callable[..., Awaitable[ChatProcess]]
+
+
+async def get(url: str, **headers: str) -> httpx.Response:
+    """One GET request."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(url, headers=headers)
+
+
+async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Response:
+    """Ask until the answer has this status, and return it."""
+    deadline = time.monotonic() + seconds
+    while (response := await get(url)).status_code != status:
+        assert time.monotonic() < deadline, f"{url} is {response.status_code}: {response.text}"
+        await asyncio.sleep(0.05)
+    return response
+
+
 class Page:
     """A person's open page: what they see of messages, notices and the state of the service."""
 
-    def __init__(self, url: str, language: str = "en-US", path: str = "ws/socket.io") -> None:
+    def __init__(
+        self, url: str, language: str = "en-US", path: str = "ws/socket.io", **headers: str
+    ) -> None:
         self._url = url
         self._path = path
-        self._language = language
+        self._headers = {"Accept-Language": language, **headers}
         self._client = socketio.AsyncClient(reconnection=False)
         self._ended = asyncio.Event()
         self._seen = asyncio.Event()
@@ -123,7 +144,7 @@ class Page:
         await self._client.connect(
             self._url,
             socketio_path=self._path,
-            headers={"Accept-Language": self._language},
+            headers=self._headers,
             auth={"sessionId": self.session_id, "clientType": "webapp"},
             transports=["websocket"],
         )

@@ -8,45 +8,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import httpx
 import pytest
-from chat_process import CHAT, ChatProcess, Page
+from chat_process import CHAT, Page, Start, get, until_status
 from fake_upstream import Answer, FakeUpstream, Status
 
-Start = Callable[..., Awaitable[ChatProcess]]
 SLOW = Answer(tuple(f"word{number} " for number in range(20)), pause_seconds=0.1)
-
-
-@pytest.fixture
-async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
-    processes: list[ChatProcess] = []
-
-    async def run(**settings: object) -> ChatProcess:
-        process = ChatProcess(tmp_path, fake.url, **settings)
-        processes.append(process)
-        await process.start()
-        await until_status(f"{process.url}/readyz", 200)
-        return process
-
-    yield run
-    for process in processes:
-        await process.kill()
-
-
-async def get(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.get(url, headers=headers)
-
-
-async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Response:
-    deadline = time.monotonic() + seconds
-    while (response := await get(url)).status_code != status:
-        assert time.monotonic() < deadline, f"{url} is {response.status_code}: {response.text}"
-        await asyncio.sleep(0.05)
-    return response
 
 
 async def test_routes_and_headers(start: Start, fake: FakeUpstream) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from fake_upstream import Answer, Behaviour, FakeUpstream, Silence, Status
+from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor
 from gpufleet_chat.settings import MonitorSettings, Retry, Secrets, Settings
 from gpufleet_chat.turn import Answerer, Failure, StopReason, Turn, Waiting
@@ -53,7 +55,7 @@ class Recorder:
     async def restart(self) -> None:
         self.text = ""
 
-    async def wait(self, waiting: Waiting) -> None:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         if not self.waits or self.waits[-1] is not waiting:
             self.waits.append(waiting)
         self.waited.set()
@@ -67,7 +69,7 @@ class Recorder:
     async def stopped(self) -> None:
         self.closed.append("stopped")
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
         self.closed.append("failed")
         self.failure, self.reference, self.retry = failure, reference, retry
 
@@ -82,7 +84,8 @@ async def answerer(
     watcher = asyncio.create_task(monitor.run()) if watch else None
     await monitor.check_now()
     try:
-        yield Answerer(settings, upstream, monitor)
+        queue = AnswerQueue(settings.concurrent_answers, settings.queue_length, 100)
+        yield Answerer(settings, upstream, monitor, queue, Metrics(queue, monitor))
     finally:
         if watcher is not None:
             watcher.cancel()
