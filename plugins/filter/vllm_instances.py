@@ -14,6 +14,10 @@ from ansible.errors import AnsibleFilterError
 
 # Where the guard tells the gateway how its instance is: this far above the instance's own port.
 HEALTH_PORT_OFFSET = 1000
+# What vLLM takes at once without max-num-seqs: 128 on a CPU, 256 or 1024 on a GPU (0.32.0).
+LEAST_SEQUENCES = 128
+# For a chat whose instances are not of this inventory.
+ANSWERS_OF_UNKNOWN = 64
 # Options of vLLM that follow from the instance's own keys.
 ROLES_OPTIONS = frozenset({"model", "served-model-name", "host", "port", "api-key"})
 ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the key."
@@ -180,6 +184,17 @@ def chat_upstreams(
     ]
 
 
+def vllm_answers_at_once(hosts: list[str], hostvars: Mapping[str, Any], chats: int) -> int:
+    """How many answers the instances of `hosts` generate at once, for each of so many `chats`."""
+    together = 0
+    for host in hosts:
+        for instance in hostvars[host].get("vllm_instances", []):
+            given = {**hostvars[host].get("vllm_options", {}), **instance.get("options", {})}
+            named = {name.replace("_", "-"): value for name, value in given.items()}
+            together += int(named.get("max-num-seqs", LEAST_SEQUENCES))
+    return max(1, (together or ANSWERS_OF_UNKNOWN) // max(1, chats))
+
+
 class FilterModule:
     """Filters of the role `vllm` and of the gateway play."""
 
@@ -191,4 +206,5 @@ class FilterModule:
             "vllm_instance_names": vllm_instance_names,
             "vllm_upstreams": vllm_upstreams,
             "chat_upstreams": chat_upstreams,
+            "vllm_answers_at_once": vllm_answers_at_once,
         }

@@ -117,3 +117,29 @@ def test_upstreams_are_reached_by_address() -> None:
         {"name": "one", "address": "192.0.2.1", "port": 7860},
         {"name": "two", "address": "two", "port": 7000},
     ]
+
+
+@pytest.mark.parametrize(
+    ("hostvars", "chats", "answers"),
+    [
+        ({"one": {"vllm_instances": [{"options": {"max_num_seqs": 8}}]}}, 1, 8),
+        ({"one": {"vllm_instances": [{"options": {"max-num-seqs": 8}}, {}]}}, 1, 136),
+        # An instance's own option wins over that of its host.
+        (
+            {
+                "one": {
+                    "vllm_options": {"max-num-seqs": 32},
+                    "vllm_instances": [{}, {"options": {"max_num_seqs": 4}}],
+                },
+                "two": {"vllm_instances": [{"options": {"max_num_seqs": 64}}]},
+            },
+            2,
+            50,
+        ),
+        ({"one": {"vllm_instances": [{"options": {"max_num_seqs": 1}}]}}, 3, 1),
+        ({"one": {}}, 1, 64),
+        ({}, 0, 64),
+    ],
+)
+def test_answers_at_once(hostvars: dict[str, Any], chats: int, answers: int) -> None:
+    assert filters.vllm_answers_at_once(list(hostvars), hostvars, chats) == answers
