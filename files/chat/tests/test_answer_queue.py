@@ -76,6 +76,16 @@ async def test_first_asked_is_first_answered_and_sees_its_position() -> None:
     assert line.told["d"] == [2, 1, 0]
 
 
+async def test_place_that_comes_early_is_told() -> None:
+    line = Line(at_once=2)
+    for name in ("a", "b", "c", "d"):
+        await line.ask(name)
+    line._release["a"].set()
+    line._release["b"].set()
+    await settle()
+    assert line.told["d"] == [1, 0]
+
+
 async def test_many_chats_of_one_person_do_not_starve_others() -> None:
     line = Line(at_once=2)
     for name in ("a1", "a2", "a3", "a4", "b1", "c1"):
