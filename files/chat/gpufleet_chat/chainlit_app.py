@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.user import User
 
 from gpufleet_chat import services
+from gpufleet_chat.admission import NotTaken
 from gpufleet_chat.attachments import File, FileRefused, with_files
 from gpufleet_chat.chainlit_panel import panel
 from gpufleet_chat.chainlit_view import (
@@ -31,14 +31,18 @@ from gpufleet_chat.conversation import Conversation
 from gpufleet_chat.export import export
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
+from gpufleet_chat.visitors import person
 
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
 PRESENCE_SECONDS = 1.0
+# A count in the banner is read aloud to some, so it moves no more often.
+COUNT_SECONDS = 5.0
 BANNERS = {
     State.UP: "banner.back",
     State.DOWN: "banner.recovering",
     State.OFFLINE: "banner.offline",
+    State.SATURATED: "banner.saturated",
 }
 
 
@@ -55,7 +59,8 @@ class Chat:
     views: list[TurnView] = field(default_factory=list)
     offers_thinking: bool = False
     socket_id: str = ""
-    pushed: State | None = None
+    pushed: tuple[State, int] | None = None
+    pushed_at: float = 0.0
     lost_at: float | None = None
 
 
@@ -108,18 +113,27 @@ async def on_message(message: cl.Message | None) -> None:
         return
     session = _session()
     chat = _chat(session)
-    if message.id in chat.asked:
+    edited = message.id in chat.asked
+    if edited:
         # What is being answered comes after the edited question, or is that question.
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
-    view = TurnView(_parts.messages, session.language, message.id)
+    login = session.user.identifier if session.user else None
     files = [
         File(element.name, Path(element.path))
         for element in message.elements
         if element.path is not None
     ]
-    turn = Turn(message.id, message.content, chat.choices, session.chat_profile)
-    await _run(session, chat, turn, view, files)
+    turn = Turn(
+        message.id,
+        message.content,
+        chat.choices,
+        session.chat_profile,
+        files,
+        person(login, session.environ),
+    )
+    view = TurnView(_parts.messages, session.language, message.id)
+    await _run(session, chat, turn, view, edited)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -131,6 +145,7 @@ async def on_retry(_action: cl.Action) -> None:
         return
     # Begun here, before the task: a second press meets a busy session or no notice.
     await chat.views[-1].resume()
+    chat.turn.asked_at = time.monotonic()
     session.current_task = asyncio.create_task(_run_again(session, chat, chat.turn, chat.views[-1]))
 
 
@@ -142,7 +157,14 @@ async def on_regenerate(_action: cl.Action) -> None:
     if chat.turn is None or _parts.turns.session_busy(session.id):
         return
     await chat.views[-1].withdraw_actions()
-    again = Turn(chat.turn.question_id, chat.turn.question, chat.choices, session.chat_profile)
+    again = Turn(
+        chat.turn.question_id,
+        chat.turn.question,
+        chat.choices,
+        session.chat_profile,
+        chat.turn.files,
+        chat.turn.person,
+    )
     run_id = chat.views[-1].run_id
     view = TurnView(_parts.messages, session.language, again.question_id, run_id)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
@@ -202,18 +224,40 @@ async def on_stop(sid: str) -> None:
 
 
 async def _run(
-    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, files: Sequence[File] = ()
+    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, edited: bool = False
 ) -> None:
+    """Answer the question, or say why it is not taken."""
+    try:
+        with _parts.admission.taken(turn):
+            await _answer(session, chat, turn, view)
+    except NotTaken as refusal:
+        if refusal.failure is Failure.RESTARTING:
+            await view.fail(refusal.failure, turn.reference, retry=False)
+        elif _parts.turns.session_busy(session.id) and not edited:
+            # "Try again" belongs to the question that is being answered.
+            values = {"reference": turn.reference, "seconds": str(refusal.seconds)}
+            text = _parts.messages.text(refusal.failure.value, session.language, **values)
+            await view.refuse(text)
+        else:
+            async with chat.lock:
+                if edited:
+                    # The page has dropped what followed an edited question.
+                    chat.conversation.begin(turn.question_id)
+                    await _remove_from(chat, view)
+                await _make_last(chat, view)
+                chat.turn, chat.failed = turn, True
+                await view.fail(refusal.failure, turn.reference, True, refusal.seconds)
+
+
+async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Answer after all earlier questions of this session."""
-    if _parts.turns.draining:
-        await view.fail(Failure.RESTARTING, turn.reference, retry=False)
-        return
     with _parts.turns.running(session.id, turn):
         async with chat.lock:
+            await _remove_from(chat, view)
             await _make_last(chat, view)
             # The end of an earlier question's task has told the page that nothing runs.
             await cl.context.emitter.task_start()
-            if files and not await _take_files(turn, files, view, session.language):
+            if turn.files and not await _take_files(turn, view, session.language):
                 chat.turn = None
                 return
             chat.turn, chat.failed = turn, False
@@ -221,29 +265,34 @@ async def _run(
             await _offer_thinking(session, chat)
 
 
-async def _make_last(chat: Chat, view: TurnView) -> None:
-    """Only the last turn has buttons, and one that is asked anew replaces all from there on."""
+async def _remove_from(chat: Chat, view: TurnView) -> None:
+    """A turn that is asked anew replaces all from there on."""
     for index, earlier in enumerate(chat.views):
         if earlier.question_id == view.question_id and earlier is not view:
             for old in chat.views[index:]:
                 await old.remove()
             del chat.views[index:]
             break
+
+
+async def _make_last(chat: Chat, view: TurnView) -> None:
+    """Only the last turn has buttons."""
     if view not in chat.views:
         if chat.views:
             await chat.views[-1].withdraw_actions()
         chat.views.append(view)
 
 
-async def _take_files(turn: Turn, files: Sequence[File], view: TurnView, language: str) -> bool:
+async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
     """Put the text of the files before the question, or say why not."""
     most = _parts.settings.upload_max_mib
     try:
-        turn.question = await with_files(turn.question, files, most)
+        turn.question = await with_files(turn.question, turn.files, most)
     except FileRefused as error:
         values = {"name": error.name, "most": str(most)}
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
+    turn.files = ()
     return True
 
 
@@ -278,6 +327,7 @@ async def keep_pages_informed() -> None:
         for gone in _chats.keys() - ws_sessions_id.keys():
             _parts.turns.stop(StopReason.ABANDONED, gone)
             del _chats[gone]
+        _parts.metrics.sessions.set(len(ws_sessions_id))
         # Chainlit never drops these itself.
         for gone in chat_contexts.keys() - ws_sessions_id.keys():
             del chat_contexts[gone]
@@ -286,7 +336,6 @@ async def keep_pages_informed() -> None:
 
 async def _inform(session: WebsocketSession) -> None:
     chat = _chat(session)
-    state = _parts.monitor.state
     if chat.socket_id != session.socket_id:
         came_back = chat.socket_id != ""
         chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
@@ -294,11 +343,21 @@ async def _inform(session: WebsocketSession) -> None:
             await _catch_up(session, chat)
     if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
         _parts.turns.stop(StopReason.ABANDONED, session.id)
-    if chat.pushed is not state and state is not State.UNKNOWN:
-        chat.pushed = state
-        text = _parts.messages.text(BANNERS[state], session.language)
-        payload = {"type": "service-state", "state": state.value, "text": text}
-        await sio.emit("window_message", payload, to=session.socket_id)
+    await _push_state(session, chat)
+
+
+async def _push_state(session: WebsocketSession, chat: Chat) -> None:
+    state, now = _parts.state(), time.monotonic()
+    told = (state, _parts.queue.waiting if state is State.SATURATED else 0)
+    same_state = chat.pushed is not None and chat.pushed[0] is state
+    if state is State.UNKNOWN or chat.pushed == told:
+        return
+    if same_state and now - chat.pushed_at < COUNT_SECONDS:
+        return
+    chat.pushed, chat.pushed_at = told, now
+    text = _parts.messages.text(BANNERS[state], session.language, waiting=str(told[1]))
+    payload = {"type": "service-state", "state": state.value, "text": text}
+    await sio.emit("window_message", payload, to=session.socket_id)
 
 
 async def _catch_up(session: WebsocketSession, chat: Chat) -> None:

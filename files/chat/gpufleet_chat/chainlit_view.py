@@ -32,7 +32,7 @@ class TurnView:
         self._thinking: cl.Step | None = None
         self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
-        self._waiting: Waiting | None = None
+        self._waiting: tuple[Waiting, int] | None = None
         self.question_id = question_id
         self.run_id: str | None = self._answer.parent_id
 
@@ -57,13 +57,19 @@ class TurnView:
         await self._answer.remove()
         self._answer = cl.Message(content="", parent_id=self.run_id)
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
-        if waiting is self._waiting:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
+        if (waiting, ahead) == self._waiting:
             return
-        await self.resume()
-        self._waiting = waiting
-        await self._say(self._text(waiting.value))
+        text = self._text(waiting.value, ahead=str(ahead))
+        if self._waiting is None or self._notice is None:
+            await self.resume()
+            await self._say(text)
+        else:
+            # In place: a notice that jumps with each step forward is no calm sight.
+            self._notice.content = text
+            await self._notice.update()
+        self._waiting = (waiting, ahead)
 
     async def resume(self) -> None:
         """Take back the notice."""
@@ -88,12 +94,12 @@ class TurnView:
         if not self._answer.content:
             await self._say(self._text("stopped"), [self._regenerate(), *self._exports()])
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened."""
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, and how long to wait."""
         await self._close([])
         label = self._text("retry")
         again = [cl.Action(name=RETRY_ACTION, label=label, payload={})] if retry else []
-        text = self._text(failure.value, reference=reference)
+        text = self._text(failure.value, reference=reference, seconds=str(seconds))
         await self._say(text, [*again, *self._exports()])
 
     async def refuse(self, text: str) -> None:

@@ -53,6 +53,10 @@ class Settings:
     request_timeout_seconds: float = 60.0
     recovery_wait_seconds: float = 900.0
     drain_seconds: float = 60.0
+    messages_per_minute: int = 10
+    concurrent_answers: int = 64
+    queue_length: int = 100
+    questions_per_person: int = 5
     retry: Retry = field(default_factory=Retry)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
@@ -78,6 +82,10 @@ _MINIMUM: dict[str, float] = {
     "request_timeout_seconds": 0.1,
     "recovery_wait_seconds": 0,
     "drain_seconds": 0,
+    "messages_per_minute": 0,
+    "concurrent_answers": 1,
+    "queue_length": 0,
+    "questions_per_person": 1,
     "retry.attempts": 1,
     "retry.first_delay_seconds": 0,
     "retry.max_delay_seconds": 0,

@@ -6,14 +6,18 @@ import asyncio
 import logging
 import secrets
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from gpufleet_chat.answer_queue import AnswerQueue
+from gpufleet_chat.attachments import File
 from gpufleet_chat.choices import Choices
 from gpufleet_chat.conversation import Conversation, Exchange
 from gpufleet_chat.logs import event
+from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor, State
 from gpufleet_chat.settings import Settings
 from gpufleet_chat.upstream import (
@@ -33,6 +37,8 @@ from gpufleet_chat.upstream import (
 
 log = logging.getLogger(__name__)
 
+# Nobody answers in these; OFFLINE may end as well, for a person may be at work on it.
+GONE = frozenset({State.DOWN, State.OFFLINE})
 # The part of the context that the history leaves to the answer, if no shorter one is asked for.
 ANSWER_SHARE = 4
 # What a long question may leave to its answer before it is too long.
@@ -43,6 +49,7 @@ class Waiting(Enum):
     """Why a person waits; the values are keys of the message texts."""
 
     RECOVERING = "waiting.recovering"
+    QUEUED = "waiting.queued"
     BUSY = "waiting.busy"
     INTERRUPTED = "waiting.interrupted"
 
@@ -56,6 +63,9 @@ class Failure(Enum):
     REFUSED = "failed.refused"
     INTERNAL = "failed.internal"
     RESTARTING = "failed.restarting"
+    TOO_OFTEN = "refused.too_often"
+    TOO_MANY_AT_ONCE = "refused.too_many_at_once"
+    QUEUE_FULL = "refused.queue_full"
 
 
 RETRYABLE = frozenset({Failure.UNAVAILABLE, Failure.CUT, Failure.INTERNAL})
@@ -81,8 +91,8 @@ class Display(Protocol):
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
 
     async def resume(self) -> None:
         """Take back what wait said."""
@@ -93,8 +103,11 @@ class Display(Protocol):
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened, with an offer to try again."""
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, with an offer to try again.
+
+        seconds is how long a person must wait before that, 0 where nobody knows.
+        """
 
 
 @dataclass
@@ -108,6 +121,9 @@ class Turn:
     question: str
     choices: Choices | None = None
     model: str | None = None
+    # Not read yet; what they hold becomes part of the question.
+    files: Sequence[File] = ()
+    person: str = ""
     answer: str = ""
     tokens: int = 0
     stop_reason: StopReason = StopReason.PERSON
@@ -115,6 +131,8 @@ class Turn:
     short: bool = False
     length_reached: bool = False
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
+    # Of the monotonic clock: its rank in the queue, and what people feel as the time to an answer.
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class TurnFailed(Exception):
@@ -128,10 +146,19 @@ class TurnFailed(Exception):
 class Answerer:
     """Runs turns: streams, repeats, waits for recovery and continues what was cut."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        monitor: Monitor,
+        queue: AnswerQueue,
+        metrics: Metrics,
+    ) -> None:
         self._settings = settings
         self._upstream = upstream
         self._monitor = monitor
+        self._queue = queue
+        self._metrics = metrics
 
     async def run(self, turn: Turn, conversation: Conversation, display: Display) -> bool:
         """Answer the question on the display; True when the answer is whole.
@@ -143,7 +170,7 @@ class Answerer:
             conversation.system_prompt = turn.choices.system_prompt
         conversation.begin(turn.question_id)
         first_sent = conversation.first_sent
-        outcome = "answered"
+        outcome, reason = "answered", "none"
         failure: Failure | None = None
         try:
             if turn.answer and not turn.continuable:
@@ -152,27 +179,30 @@ class Answerer:
             await self._answer(turn, conversation, display)
             await display.finish(turn.length_reached)
         except asyncio.CancelledError:
-            outcome = f"stopped_by_{turn.stop_reason.value}"
+            outcome, reason = "stopped", turn.stop_reason.value
             await self._close_stopped(turn, display)
             raise
         except TurnFailed as error:
-            outcome, failure = "failed", error.failure
+            failure = error.failure
             if failure is Failure.TOO_LONG:
                 # Leaving out the history has not helped, so it stays.
                 conversation.send_again_from(first_sent)
             log.warning(event("turn_fault", ref=turn.reference, cause=str(error)))
         except Exception:
             # Whatever breaks, a person reads a sentence with a reference and the log the rest.
-            outcome, failure = "failed", Failure.INTERNAL
+            failure = Failure.INTERNAL
             log.exception(event("turn_error", ref=turn.reference))
         finally:
+            if failure is not None:
+                outcome, reason = "failed", failure.name.lower()
+            self._metrics.question_ended(outcome, reason)
             conversation.add(Exchange(turn.question_id, turn.question, turn.answer))
             log.info(
                 event(
                     "turn",
                     ref=turn.reference,
                     outcome=outcome,
-                    failure=failure.name.lower() if failure else "none",
+                    reason=reason,
                     tokens=turn.tokens,
                     seconds=time.monotonic() - started,
                 )
@@ -193,14 +223,23 @@ class Answerer:
         retry = self._settings.retry
         deadline = time.monotonic() + self._settings.recovery_wait_seconds
         attempt = 0
+        waited = False
         while True:
-            if self._monitor.state is State.DOWN:
+            if self._monitor.state in GONE:
                 await display.wait(Waiting.INTERRUPTED if turn.answer else Waiting.RECOVERING)
                 if not await self._monitor.wait_up(deadline - time.monotonic()):
                     raise TurnFailed(_given_up(turn), Unavailable("no recovery in time"))
                 attempt = 0
             try:
-                await self._stream(turn, conversation, display)
+                async with self._place(turn, display):
+                    if not waited:
+                        # What others take before it is no fault of the back end.
+                        waited = True
+                        deadline = time.monotonic() + self._settings.recovery_wait_seconds
+                        self._metrics.queue_wait.observe(time.monotonic() - turn.asked_at)
+                    if self._monitor.state in GONE:
+                        continue
+                    await self._stream(turn, conversation, display)
             except TooLong as error:
                 if turn.answer or not (conversation.forget_oldest() or _shorten(turn)):
                     raise TurnFailed(Failure.TOO_LONG, error) from error
@@ -224,10 +263,26 @@ class Answerer:
                 await self._before_repeat(error, attempt, turn, display)
                 if time.monotonic() + delay > deadline:
                     raise TurnFailed(_given_up(turn), error) from error
-                # A recovery ends the pause early; a change to down is met at the top.
-                await self._monitor.wait_change(delay)
+                if isinstance(error, Busy) and self._monitor.state is State.UP:
+                    self._queue.pause(delay)
+                else:
+                    # A recovery ends the pause early; a change to down is met at the top.
+                    await self._monitor.wait_change(delay)
             else:
                 return
+
+    @asynccontextmanager
+    async def _place(self, turn: Turn, display: Display) -> AsyncIterator[None]:
+        """Hold a place among the answers that grow at once; the person sees how many come first."""
+
+        async def tell(ahead: int) -> None:
+            if turn.answer:
+                await display.wait(Waiting.INTERRUPTED)
+            else:
+                await display.wait(Waiting.QUEUED if ahead else Waiting.BUSY, ahead)
+
+        async with self._queue.place(turn.person, turn.asked_at, tell):
+            yield
 
     async def _before_repeat(
         self, error: UpstreamError, attempt: int, turn: Turn, display: Display
@@ -250,7 +305,8 @@ class Answerer:
 
     async def _stream(self, turn: Turn, conversation: Conversation, display: Display) -> None:
         request = self._request(turn, conversation, await self._upstream.model(turn.model))
-        resumed = False
+        first_at: float | None = None
+        pieces = 0
         async with aclosing(self._upstream.stream(request)) as stream:
             async for item in stream:
                 if isinstance(item, Usage):
@@ -260,15 +316,21 @@ class Answerer:
                 if isinstance(item, LengthReached):
                     turn.length_reached = True
                     continue
-                if not resumed:
+                if first_at is None:
+                    first_at = time.monotonic()
+                    if turn.tokens == 0:
+                        self._metrics.first_token.observe(first_at - turn.asked_at)
                     await display.resume()
                     if conversation.news_of_forgetting():
                         await display.forgot()
-                    resumed = True
+                pieces += 1
                 turn.tokens += 1
+                self._metrics.tokens.inc()
                 if not item.reasoning:
                     turn.answer += item.text
                 await display.show(item)
+        if first_at is not None and pieces > 1:
+            self._metrics.token_time.observe((time.monotonic() - first_at) / (pieces - 1))
         await display.resume()
 
     def _request(self, turn: Turn, conversation: Conversation, model: Model) -> Request:

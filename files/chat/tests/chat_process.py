@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,9 @@ class ChatProcess:
             await self._process.wait()
 
 
+Start = Callable[..., Awaitable[ChatProcess]]
+
+
 class Page:
     """A person's open page: what they see of messages, notices and the state of the service."""
 
@@ -114,11 +117,12 @@ class Page:
         language: str = "en-US",
         path: str = "ws/socket.io",
         model: str | None = None,
+        **headers: str,
     ) -> None:
         self._url = url
         self._path = path
-        self._language = language
         self._model = model
+        self._headers = {"Accept-Language": language, **headers}
         self._client = socketio.AsyncClient(reconnection=False)
         self._ended = asyncio.Event()
         self._seen = asyncio.Event()
@@ -154,7 +158,7 @@ class Page:
         await self._client.connect(
             self._url,
             socketio_path=self._path,
-            headers={"Accept-Language": self._language},
+            headers=self._headers,
             auth={
                 "sessionId": self.session_id,
                 "clientType": "webapp",

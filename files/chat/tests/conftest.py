@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from chat_process import ChatProcess
+    from chat_process import ChatProcess, Start
     from fake_upstream import FakeUpstream
 
 # The package is run from its directory, not installed.
@@ -29,10 +29,8 @@ async def fake() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-async def start(
-    fake: FakeUpstream, tmp_path: Path
-) -> AsyncIterator[Callable[..., Awaitable[ChatProcess]]]:
-    """Starts the application on the fake back end, with these settings."""
+async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start the real application with these settings, on the fake back end."""
     from chat_process import ChatProcess, until_status
 
     processes: list[ChatProcess] = []

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 
 import pytest
-from chat_process import ChatProcess, Page, get
+from chat_process import ChatProcess, Page, Start, get
 from fake_upstream import Answer, FakeUpstream
 from pdf import pdf
-
-Start = Callable[..., Awaitable[ChatProcess]]
 
 
 async def opened(chat: ChatProcess, language: str = "en-US", model: str | None = None) -> Page:

@@ -8,14 +8,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from chat_process import CHAT, ChatProcess, Page, get, until_status
+from chat_process import CHAT, Page, Start, get, until_status
 from fake_upstream import Answer, FakeUpstream, Status
 
-Start = Callable[..., Awaitable[ChatProcess]]
 SLOW = Answer(tuple(f"word{number} " for number in range(20)), pause_seconds=0.1)
 
 

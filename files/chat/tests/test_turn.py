@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from fake_upstream import Answer, Behaviour, FakeUpstream, Silence, Status
+from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.choices import Choices
 from gpufleet_chat.conversation import Conversation, Exchange
-from gpufleet_chat.monitor import Monitor
+from gpufleet_chat.metrics import Metrics
+from gpufleet_chat.monitor import OFFLINE_SECONDS, Monitor
 from gpufleet_chat.settings import MonitorSettings, Retry, Secrets, Settings
 from gpufleet_chat.turn import Answerer, Failure, StopReason, Turn, Waiting
 from gpufleet_chat.turns import Turns
@@ -58,7 +60,7 @@ class Recorder:
     async def restart(self) -> None:
         self.text = ""
 
-    async def wait(self, waiting: Waiting) -> None:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         if not self.waits or self.waits[-1] is not waiting:
             self.waits.append(waiting)
         self.waited.set()
@@ -72,22 +74,26 @@ class Recorder:
     async def stopped(self) -> None:
         self.closed.append("stopped")
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
         self.closed.append("failed")
         self.failure, self.reference, self.retry = failure, reference, retry
 
 
 @asynccontextmanager
 async def answerer(
-    fake: FakeUpstream, settings: Settings = FAST, watch: bool = True
+    fake: FakeUpstream,
+    settings: Settings = FAST,
+    watch: bool = True,
+    offline_seconds: float = OFFLINE_SECONDS,
 ) -> AsyncIterator[Answerer]:
     settings = replace(settings, upstream_url=fake.url)
     upstream = Upstream(settings, Secrets(api_key="sesame"))
-    monitor = Monitor(settings.monitor, upstream.health)
+    monitor = Monitor(settings.monitor, upstream.health, offline_seconds)
     watcher = asyncio.create_task(monitor.run()) if watch else None
     await monitor.check_now()
     try:
-        yield Answerer(settings, upstream, monitor)
+        queue = AnswerQueue(settings.concurrent_answers, settings.queue_length, 100)
+        yield Answerer(settings, upstream, monitor, queue, Metrics(queue, monitor))
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -249,6 +255,21 @@ async def test_question_waits_for_recovery_and_is_sent_by_itself(fake: FakeUpstr
         assert await asyncio.wait_for(running, 3)
     assert display.text == "Paris."
     assert display.resumes
+
+
+async def test_offline_back_end_is_waited_for_too(fake: FakeUpstream) -> None:
+    display = Recorder()
+    fake.healthy, fake.health_code = False, "no_instance_runs"
+    async with answerer(fake, offline_seconds=0) as answers:
+        running = asyncio.create_task(answers.run(Turn("q1", "?"), Conversation(), display))
+        await asyncio.wait_for(display.waited.wait(), 3)
+        await asyncio.sleep(0.2)
+        assert display.waits == [Waiting.RECOVERING]
+        # Nothing is sent to a back end of which nothing runs.
+        assert fake.requests == []
+        fake.healthy = True
+        assert await asyncio.wait_for(running, 3)
+    assert display.text == "Paris."
 
 
 async def test_answer_cut_by_death_goes_on_after_recovery(fake: FakeUpstream) -> None:
