@@ -1,6 +1,7 @@
 """Write pictures of the chat into a directory: python screenshots.py URL DIRECTORY.
 
-With CHAT_STOP_COMMAND and CHAT_START_COMMAND set, the recovering page is among them.
+With CHAT_STOP_COMMAND and CHAT_START_COMMAND set, the recovering page is among them; with
+CHAT_PLACES, the number of answers that the chat has in progress at once, the page in line is.
 """
 
 from __future__ import annotations
@@ -66,6 +67,29 @@ def recovering(browser: Browser, url: str, directory: Path) -> None:
         chat.page.screenshot(path=directory / f"{name}-back.png")
 
 
+def queued(browser: Browser, url: str, directory: Path) -> None:
+    """Pages whose question waits behind those of others."""
+    crowd = [
+        chat_page(browser, url, "en-US", DESKTOP) for _ in range(int(os.environ["CHAT_PLACES"]) + 1)
+    ]
+    waiting = {
+        "desktop-en": chat_page(browser, url, "en-US", DESKTOP),
+        "phone-zh": chat_page(browser, url, "zh-CN", PHONE),
+    }
+    for chat in crowd:
+        chat.ask("Write a long story about a river, with many details.")
+    for name, chat in waiting.items():
+        chat.ask(QUESTION["zh-CN" if name.endswith("zh") else "en-US"])
+    for name, chat in waiting.items():
+        expect(chat.page.locator(".ai-message")).to_have_count(1, timeout=15_000)
+        expect(chat.banner()).to_have_attribute("data-state", "saturated", timeout=15_000)
+        chat.page.wait_for_timeout(500)
+        chat.page.screenshot(path=directory / f"{name}-queued.png")
+    for chat in crowd:
+        if chat.page.locator("#stop-button").is_visible():
+            chat.page.locator("#stop-button").click()
+
+
 def main() -> None:
     """Take all pictures."""
     url, directory = sys.argv[1], Path(sys.argv[2])
@@ -75,6 +99,8 @@ def main() -> None:
         pictures(browser, url, directory)
         if "CHAT_STOP_COMMAND" in os.environ and "CHAT_START_COMMAND" in os.environ:
             recovering(browser, url, directory)
+        if "CHAT_PLACES" in os.environ:
+            queued(browser, url, directory)
         browser.close()
 
 

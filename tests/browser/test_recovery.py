@@ -90,5 +90,6 @@ def test_answer_cut_in_the_middle_goes_on_in_place(open_chat: OpenChat) -> None:
     chat.until(lambda: len(chat.answers()[0]) > len(before) + 20, RECOVERY_MS / 1000)
     chat.wait_answered()
     answers = chat.answers()
-    assert len(answers) == 1
+    # A long story may reach the longest length, which is told below it.
+    assert [text for text in answers[1:] if "longest length" not in text] == []
     assert answers[0].startswith(before)

@@ -29,7 +29,13 @@ def prepare(settings: Settings) -> Path:
     root = Path(settings.state_directory) / "app_root"
     if root.exists():
         shutil.rmtree(root)
-    values = {"title": settings.title, "root_path": settings.root_path}
+    values = {
+        "title": settings.title,
+        "root_path": settings.root_path,
+        "upload_enabled": str(settings.upload_max_mib > 0).lower(),
+        # Chainlit takes no bound of 0.
+        "upload_max_mib": str(max(1, settings.upload_max_mib)),
+    }
     (root / ".chainlit").mkdir(parents=True)
     _write(root / ".chainlit" / "config.toml", _render(ASSETS / "config.toml", values))
     for language, tags in WELCOME_TAGS.items():

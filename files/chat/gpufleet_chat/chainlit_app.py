@@ -6,26 +6,43 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import chainlit as cl
 from chainlit.chat_context import chat_contexts
+from chainlit.config import config
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.user import User
 
 from gpufleet_chat import services
-from gpufleet_chat.chainlit_view import RETRY_ACTION, TurnView
+from gpufleet_chat.admission import NotTaken
+from gpufleet_chat.attachments import File, FileRefused, with_files
+from gpufleet_chat.chainlit_panel import panel
+from gpufleet_chat.chainlit_view import (
+    EXPORT_ACTION,
+    EXPORT_FORMATS,
+    REGENERATE_ACTION,
+    RETRY_ACTION,
+    TurnView,
+)
+from gpufleet_chat.choices import ChoiceError, Choices
 from gpufleet_chat.conversation import Conversation
+from gpufleet_chat.export import export
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
+from gpufleet_chat.visitors import person
 
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
 PRESENCE_SECONDS = 1.0
+# A count in the banner is read aloud to some, so it moves no more often.
+COUNT_SECONDS = 5.0
 BANNERS = {
     State.UP: "banner.back",
     State.DOWN: "banner.recovering",
     State.OFFLINE: "banner.offline",
+    State.SATURATED: "banner.saturated",
 }
 
 
@@ -34,12 +51,16 @@ class Chat:
     """What we keep of one Chainlit session."""
 
     conversation: Conversation
+    choices: Choices
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     asked: set[str] = field(default_factory=set)
     turn: Turn | None = None
-    view: TurnView | None = None
+    failed: bool = False
+    views: list[TurnView] = field(default_factory=list)
+    offers_thinking: bool = False
     socket_id: str = ""
-    pushed: State | None = None
+    pushed: tuple[State, int] | None = None
+    pushed_at: float = 0.0
     lost_at: float | None = None
 
 
@@ -49,7 +70,7 @@ _chats: dict[str, Chat] = {}
 
 def _chat(session: WebsocketSession) -> Chat:
     if session.id not in _chats:
-        _chats[session.id] = Chat(Conversation(_parts.settings.system_prompt))
+        _chats[session.id] = Chat(Conversation(), Choices.default(_parts.settings))
     return _chats[session.id]
 
 
@@ -65,7 +86,23 @@ async def on_chat_start() -> None:
     """A page was opened, or a new chat begun: forget what was said."""
     session = _session()
     _chats.pop(session.id, None)
-    _chat(session)
+    await _offer_settings(session, _chat(session))
+
+
+async def on_settings_update(values: dict[str, object]) -> None:
+    """A person has chosen how the questions of this chat are asked from now on."""
+    session = _session()
+    chat = _chat(session)
+    if not _parts.settings.settings_panel:
+        return
+    try:
+        chat.choices = chat.choices.changed(values, _parts.settings)
+    except ChoiceError as error:
+        most = str(_parts.settings.max_tokens)
+        text = _parts.messages.text(str(error), session.language, most=most)
+        await cl.context.emitter.send_toast(text, "error")
+        # The panel shows again what holds.
+        await _offer_settings(session, chat)
 
 
 @cl.on_message
@@ -76,12 +113,27 @@ async def on_message(message: cl.Message | None) -> None:
         return
     session = _session()
     chat = _chat(session)
-    if message.id in chat.asked:
+    edited = message.id in chat.asked
+    if edited:
         # What is being answered comes after the edited question, or is that question.
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
-    turn = Turn(message.id, message.content)
-    await _run(session, chat, turn, TurnView(_parts.messages, session.language, message.id))
+    login = session.user.identifier if session.user else None
+    files = [
+        File(element.name, Path(element.path))
+        for element in message.elements
+        if element.path is not None
+    ]
+    turn = Turn(
+        message.id,
+        message.content,
+        chat.choices,
+        session.chat_profile,
+        files,
+        person(login, session.environ),
+    )
+    view = TurnView(_parts.messages, session.language, message.id)
+    await _run(session, chat, turn, view, edited)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -89,11 +141,46 @@ async def on_retry(_action: cl.Action) -> None:
     """The person pressed "try again" below a failed answer."""
     session = _session()
     chat = _chat(session)
-    if chat.turn is None or chat.view is None or _parts.turns.session_busy(session.id):
+    if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
         return
     # Begun here, before the task: a second press meets a busy session or no notice.
-    await chat.view.resume()
-    session.current_task = asyncio.create_task(_retry(session, chat, chat.turn, chat.view))
+    await chat.views[-1].resume()
+    chat.turn.asked_at = time.monotonic()
+    session.current_task = asyncio.create_task(_run_again(session, chat, chat.turn, chat.views[-1]))
+
+
+@cl.action_callback(REGENERATE_ACTION)
+async def on_regenerate(_action: cl.Action) -> None:
+    """The person wants another answer to the last question."""
+    session = _session()
+    chat = _chat(session)
+    if chat.turn is None or _parts.turns.session_busy(session.id):
+        return
+    await chat.views[-1].withdraw_actions()
+    again = Turn(
+        chat.turn.question_id,
+        chat.turn.question,
+        chat.choices,
+        session.chat_profile,
+        chat.turn.files,
+        chat.turn.person,
+    )
+    run_id = chat.views[-1].run_id
+    view = TurnView(_parts.messages, session.language, again.question_id, run_id)
+    session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
+
+
+@cl.action_callback(EXPORT_ACTION)
+async def on_export(action: cl.Action) -> None:
+    """The person wants to keep the conversation as a file."""
+    session = _session()
+    form = str(action.payload.get("format"))
+    if form not in EXPORT_FORMATS:
+        return
+    title = _parts.settings.title
+    file = export(form, _chat(session).conversation, title, _parts.messages, session.language)
+    payload = {"type": "download", "name": file.name, "mime": file.mime, "text": file.text}
+    await sio.emit("window_message", payload, to=session.socket_id)
 
 
 @cl.on_chat_end
@@ -116,6 +203,19 @@ async def starters(_user: User | None, language: str | None) -> list[cl.Starter]
     ]
 
 
+@cl.set_chat_profiles
+async def models(_user: User | None, language: str | None) -> list[cl.ChatProfile]:
+    """The models to choose from; none where there is no choice."""
+    offered = await _parts.upstream.offered()
+    if len(offered) < 2:
+        return []
+    text = _parts.messages.text("model", language)
+    return [
+        cl.ChatProfile(name=model.name, markdown_description=text, default=model is offered[0])
+        for model in offered
+    ]
+
+
 async def on_stop(sid: str) -> None:
     """The person pressed stop; Chainlit's own handler adds an untranslated message."""
     session = WebsocketSession.get(sid)
@@ -123,26 +223,100 @@ async def on_stop(sid: str) -> None:
         _parts.turns.stop(StopReason.PERSON, session.id)
 
 
-async def _run(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+async def _run(
+    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, edited: bool = False
+) -> None:
+    """Answer the question, or say why it is not taken."""
+    try:
+        with _parts.admission.taken(turn):
+            await _answer(session, chat, turn, view)
+    except NotTaken as refusal:
+        if refusal.failure is Failure.RESTARTING:
+            await view.fail(refusal.failure, turn.reference, retry=False)
+        elif _parts.turns.session_busy(session.id) and not edited:
+            # "Try again" belongs to the question that is being answered.
+            values = {"reference": turn.reference, "seconds": str(refusal.seconds)}
+            text = _parts.messages.text(refusal.failure.value, session.language, **values)
+            await view.refuse(text)
+        else:
+            async with chat.lock:
+                if edited:
+                    # The page has dropped what followed an edited question.
+                    chat.conversation.begin(turn.question_id)
+                    await _remove_from(chat, view)
+                await _make_last(chat, view)
+                chat.turn, chat.failed = turn, True
+                await view.fail(refusal.failure, turn.reference, True, refusal.seconds)
+
+
+async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Answer after all earlier questions of this session."""
-    if _parts.turns.draining:
-        await view.fail(Failure.RESTARTING, turn.reference, retry=False)
-        return
     with _parts.turns.running(session.id, turn):
         async with chat.lock:
-            chat.turn, chat.view = turn, view
+            await _remove_from(chat, view)
+            await _make_last(chat, view)
             # The end of an earlier question's task has told the page that nothing runs.
             await cl.context.emitter.task_start()
-            if await _parts.answerer.run(turn, chat.conversation, view):
+            if turn.files and not await _take_files(turn, view, session.language):
                 chat.turn = None
+                return
+            chat.turn, chat.failed = turn, False
+            chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+            await _offer_thinking(session, chat)
 
 
-async def _retry(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+async def _remove_from(chat: Chat, view: TurnView) -> None:
+    """A turn that is asked anew replaces all from there on."""
+    for index, earlier in enumerate(chat.views):
+        if earlier.question_id == view.question_id and earlier is not view:
+            for old in chat.views[index:]:
+                await old.remove()
+            del chat.views[index:]
+            break
+
+
+async def _make_last(chat: Chat, view: TurnView) -> None:
+    """Only the last turn has buttons."""
+    if view not in chat.views:
+        if chat.views:
+            await chat.views[-1].withdraw_actions()
+        chat.views.append(view)
+
+
+async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
+    """Put the text of the files before the question, or say why not."""
+    most = _parts.settings.upload_max_mib
+    try:
+        turn.question = await with_files(turn.question, turn.files, most)
+    except FileRefused as error:
+        values = {"name": error.name, "most": str(most)}
+        await view.refuse(_parts.messages.text(error.key, language, **values))
+        return False
+    turn.files = ()
+    return True
+
+
+async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Run as Chainlit runs a question: the page is told of the end."""
     try:
         await _run(session, chat, turn, view)
     finally:
         await cl.context.emitter.task_end()
+
+
+async def _offer_settings(session: WebsocketSession, chat: Chat) -> None:
+    if not _parts.settings.settings_panel:
+        return
+    chat.offers_thinking = _parts.upstream.thinks(session.chat_profile)
+    await panel(
+        chat.choices, _parts.settings, _parts.messages, session.language, chat.offers_thinking
+    ).send()
+
+
+async def _offer_thinking(session: WebsocketSession, chat: Chat) -> None:
+    """A model may just have been seen thinking: now it can be switched off."""
+    if not chat.offers_thinking and _parts.upstream.thinks(session.chat_profile):
+        await _offer_settings(session, chat)
 
 
 async def keep_pages_informed() -> None:
@@ -153,6 +327,7 @@ async def keep_pages_informed() -> None:
         for gone in _chats.keys() - ws_sessions_id.keys():
             _parts.turns.stop(StopReason.ABANDONED, gone)
             del _chats[gone]
+        _parts.metrics.sessions.set(len(ws_sessions_id))
         # Chainlit never drops these itself.
         for gone in chat_contexts.keys() - ws_sessions_id.keys():
             del chat_contexts[gone]
@@ -161,7 +336,6 @@ async def keep_pages_informed() -> None:
 
 async def _inform(session: WebsocketSession) -> None:
     chat = _chat(session)
-    state = _parts.monitor.state
     if chat.socket_id != session.socket_id:
         came_back = chat.socket_id != ""
         chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
@@ -169,19 +343,31 @@ async def _inform(session: WebsocketSession) -> None:
             await _catch_up(session, chat)
     if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
         _parts.turns.stop(StopReason.ABANDONED, session.id)
-    if chat.pushed is not state and state is not State.UNKNOWN:
-        chat.pushed = state
-        text = _parts.messages.text(BANNERS[state], session.language)
-        payload = {"type": "service-state", "state": state.value, "text": text}
-        await sio.emit("window_message", payload, to=session.socket_id)
+    await _push_state(session, chat)
+
+
+async def _push_state(session: WebsocketSession, chat: Chat) -> None:
+    state, now = _parts.state(), time.monotonic()
+    told = (state, _parts.queue.waiting if state is State.SATURATED else 0)
+    same_state = chat.pushed is not None and chat.pushed[0] is state
+    if state is State.UNKNOWN or chat.pushed == told:
+        return
+    if same_state and now - chat.pushed_at < COUNT_SECONDS:
+        return
+    chat.pushed, chat.pushed_at = told, now
+    text = _parts.messages.text(BANNERS[state], session.language, waiting=str(told[1]))
+    payload = {"type": "service-state", "state": state.value, "text": text}
+    await sio.emit("window_message", payload, to=session.socket_id)
 
 
 async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
-    if chat.view is not None:
-        await chat.view.resync(session)
+    if chat.views:
+        await chat.views[-1].resync(session)
     if _parts.turns.session_busy(session.id):
         await sio.emit("task_start", {}, to=session.socket_id)
 
 
 sio.on("stop", on_stop)
+# Not by its decorator, which tells the page that nothing runs, whatever runs.
+config.code.on_settings_update = on_settings_update
 _parts.background.append(keep_pages_informed)

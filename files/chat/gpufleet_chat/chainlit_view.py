@@ -13,19 +13,28 @@ from gpufleet_chat.turn import Failure, Waiting
 from gpufleet_chat.upstream import Delta
 
 RETRY_ACTION = "retry"
+REGENERATE_ACTION = "regenerate"
+EXPORT_ACTION = "export"
+# The formats and their icons among those of Lucide, which the page carries.
+EXPORT_FORMATS = {"markdown": "file-down", "json": "braces"}
 
 
 class TurnView:
     """The display of one turn: a bubble for the answer and one notice below it."""
 
-    def __init__(self, messages: Messages, language: str, question_id: str) -> None:
+    def __init__(
+        self, messages: Messages, language: str, question_id: str, run_id: str | None = None
+    ) -> None:
         self._messages = messages
         self._language = language
-        self._question_id = question_id
-        self._answer = cl.Message(content="")
+        # Only within the run of its question can an answer be copied, and follow the thinking.
+        self._answer = cl.Message(content="", parent_id=run_id)
         self._thinking: cl.Step | None = None
+        self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
-        self._waiting: Waiting | None = None
+        self._waiting: tuple[Waiting, int] | None = None
+        self.question_id = question_id
+        self.run_id: str | None = self._answer.parent_id
 
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
@@ -37,18 +46,30 @@ class TurnView:
             self._answer.created_at = utc_now()
         await self._answer.stream_token(delta.text)
 
+    async def forgot(self) -> None:
+        """Say that the beginning of the conversation does not fit into the model's context."""
+        if self._forgot is None:
+            self._forgot = cl.Message(content=self._text("forgot"), parent_id=self.run_id)
+            await self._forgot.send()
+
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
         await self._answer.remove()
-        self._answer = cl.Message(content="")
+        self._answer = cl.Message(content="", parent_id=self.run_id)
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
-        if waiting is self._waiting:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
+        if (waiting, ahead) == self._waiting:
             return
-        await self.resume()
-        self._waiting = waiting
-        await self._say(waiting.value)
+        text = self._text(waiting.value, ahead=str(ahead))
+        if self._waiting is None or self._notice is None:
+            await self.resume()
+            await self._say(text)
+        else:
+            # In place: a notice that jumps with each step forward is no calm sight.
+            self._notice.content = text
+            await self._notice.update()
+        self._waiting = (waiting, ahead)
 
     async def resume(self) -> None:
         """Take back the notice."""
@@ -58,50 +79,100 @@ class TurnView:
             await notice.remove_actions()
             await notice.remove()
 
-    async def finish(self) -> None:
-        """Close the answer as it stands."""
-        await self.resume()
-        await self._end_thinking()
-        if self._answer.content:
-            await self._answer.update()
+    async def finish(self, length_reached: bool = False) -> None:
+        """Close the answer as it stands, and say so when it has reached its longest length."""
+        actions = [self._regenerate(), *self._exports()]
+        await self._close(actions)
+        if length_reached:
+            key = "length.answer" if self._answer.content else "length.thinking"
+            # After the run, for only the last message of one can be copied: that is the answer.
+            await self._say(self._text(key), [] if self._answer.content else actions, in_run=False)
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
         await self.finish()
         if not self._answer.content:
-            await self._say("stopped")
+            await self._say(self._text("stopped"), [self._regenerate(), *self._exports()])
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened."""
-        await self.finish()
-        await self._say(failure.value, reference=reference, retry=retry)
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, and how long to wait."""
+        await self._close([])
+        label = self._text("retry")
+        again = [cl.Action(name=RETRY_ACTION, label=label, payload={})] if retry else []
+        text = self._text(failure.value, reference=reference, seconds=str(seconds))
+        await self._say(text, [*again, *self._exports()])
+
+    async def refuse(self, text: str) -> None:
+        """Say why the question is not even asked."""
+        await self._say(text)
+
+    async def withdraw_actions(self) -> None:
+        """Take the buttons away, for another turn is the last one now."""
+        for message in (self._answer, self._notice):
+            if message is not None:
+                await message.remove_actions()
+                message.actions = []
+
+    async def remove(self) -> None:
+        """Take all away: the question is asked anew."""
+        await self.withdraw_actions()
+        if self._thinking is not None:
+            await self._thinking.remove()
+        for message in self._shown_messages():
+            await message.remove()
 
     async def resync(self, session: WebsocketSession) -> None:
         """Send all that is shown once more, to a page that may have missed some of it."""
-        shown: list[cl.Message | cl.Step] = [self._answer] if self._answer.content else []
         if self._thinking is not None:
-            shown.insert(0, self._thinking)
-        if self._notice is not None:
-            shown.append(self._notice)
-        for item in shown:
-            await sio.emit("new_message", item.to_dict(), to=session.socket_id)
+            await sio.emit("new_message", self._thinking.to_dict(), to=session.socket_id)
+        for message in self._shown_messages():
+            await sio.emit("new_message", message.to_dict(), to=session.socket_id)
+            for action in message.actions:
+                # A page shows twice what it is sent twice.
+                await sio.emit("remove_action", action.to_dict(), to=session.socket_id)
+                await sio.emit("action", action.to_dict(), to=session.socket_id)
 
-    async def _say(self, key: str, reference: str = "", retry: bool = False) -> None:
-        actions = []
-        if retry:
-            label = self._messages.text("retry", self._language)
-            actions = [cl.Action(name=RETRY_ACTION, label=label, payload={})]
-        text = self._messages.text(key, self._language, reference=reference)
+    def _shown_messages(self) -> list[cl.Message]:
+        answer = self._answer if self._answer.content else None
+        messages = (self._forgot, answer, self._notice)
+        return [message for message in messages if message is not None]
+
+    def _text(self, key: str, **values: str) -> str:
+        return self._messages.text(key, self._language, **values)
+
+    def _regenerate(self) -> cl.Action:
+        tooltip = self._text("regenerate")
+        return cl.Action(name=REGENERATE_ACTION, tooltip=tooltip, icon="refresh-cw", payload={})
+
+    def _exports(self) -> list[cl.Action]:
+        return [
+            cl.Action(
+                name=EXPORT_ACTION,
+                tooltip=self._text(f"export.{name}"),
+                icon=icon,
+                payload={"format": name},
+            )
+            for name, icon in EXPORT_FORMATS.items()
+        ]
+
+    async def _close(self, actions: list[cl.Action]) -> None:
+        await self.resume()
+        await self._end_thinking()
+        if self._answer.content:
+            self._answer.actions = actions
+            await self._answer.update()
+
+    async def _say(
+        self, text: str, actions: list[cl.Action] | None = None, in_run: bool = True
+    ) -> None:
         self._notice = cl.Message(content=text, actions=actions)
+        # Chainlit would take the step that runs here, which a retry does not have.
+        self._notice.parent_id = self.run_id if in_run else None
         await self._notice.send()
 
     async def _think(self, text: str) -> None:
         if self._thinking is None:
-            self._thinking = cl.Step(
-                name=self._messages.text("thinking", self._language),
-                type="llm",
-                parent_id=self._question_id,
-            )
+            self._thinking = cl.Step(name=self._text("thinking"), type="llm", parent_id=self.run_id)
             self._thinking.start = utc_now()
             await self._thinking.send()
         await self._thinking.stream_token(text)
@@ -109,4 +180,5 @@ class TurnView:
     async def _end_thinking(self) -> None:
         if self._thinking is not None and self._thinking.end is None:
             self._thinking.end = utc_now()
+            self._thinking.name = self._text("thought")
             await self._thinking.update()

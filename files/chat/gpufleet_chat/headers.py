@@ -11,6 +11,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# A file that a person has uploaded is theirs: as a page of this host it could run scripts.
+_UPLOADED_PATH = "/project/file/"
+_UPLOADED_HEADERS = {
+    "content-security-policy": "sandbox; default-src 'none'",
+    "content-disposition": "attachment",
+}
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -58,10 +64,11 @@ class Guard:
             await self._refuse(scope, receive, send)
             return
         secure = scope["scheme"] in ("https", "wss")
+        uploaded = _UPLOADED_PATH in scope["path"]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._decorate(MutableHeaders(scope=message), secure)
+                self._decorate(MutableHeaders(scope=message), secure, uploaded)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -73,8 +80,9 @@ class Guard:
         response = JSONResponse({"error": "requests of another origin are refused"}, 403)
         await response(scope, receive, send)
 
-    def _decorate(self, headers: MutableHeaders, secure: bool) -> None:
-        for name, value in self._headers.items():
+    def _decorate(self, headers: MutableHeaders, secure: bool, uploaded: bool) -> None:
+        added = self._headers | _UPLOADED_HEADERS if uploaded else self._headers
+        for name, value in added.items():
             headers[name] = value
         if secure:
             cookies = headers.getlist("set-cookie")

@@ -23,12 +23,14 @@ class State(Enum):
     """What is known of the back end.
 
     UNKNOWN lasts until the first check; DOWN recovers by itself; OFFLINE waits for a person.
+    SATURATED is up with more questions than places: the queue knows it, not the monitor.
     """
 
     UNKNOWN = "unknown"
     UP = "up"
     DOWN = "down"
     OFFLINE = "offline"
+    SATURATED = "saturated"
 
 
 class Monitor:

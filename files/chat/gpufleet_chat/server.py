@@ -15,15 +15,16 @@ from types import FrameType
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
-from gpufleet_chat import app_root, services
+from gpufleet_chat import app_root, metrics, services
 from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import State
 from gpufleet_chat.services import Services
 from gpufleet_chat.settings import Secrets, Settings
 from gpufleet_chat.turn import StopReason
+from gpufleet_chat.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
     _add_routes(app, parts, settings.root_path)
     mount_chainlit(app, str(MOUNT_TARGET), path=settings.root_path or "/")
     page = chainlit.server.get_html_template(settings.root_path)
+    app.add_middleware(Visitors, path=settings.root_path or "/")
+    # Added last, hence outermost: it marks the cookies of all others.
     app.add_middleware(Guard, policy=content_security_policy(page))
     return app, parts
 
@@ -96,6 +99,11 @@ def _add_routes(app: FastAPI, parts: Services, root_path: str) -> None:
         if reason is not None:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """The numbers of this process for a monitoring system; the gateway hides them."""
+        return Response(parts.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def not_ready() -> str | None:
         if parts.turns.draining:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from gpufleet_chat.admission import Admission
+from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.messages import Messages
-from gpufleet_chat.monitor import Monitor
+from gpufleet_chat.metrics import Metrics
+from gpufleet_chat.monitor import Monitor, State
+from gpufleet_chat.rate_limit import RateLimit
 from gpufleet_chat.settings import Secrets, Settings
 from gpufleet_chat.turn import Answerer
 from gpufleet_chat.turns import Turns
@@ -23,20 +27,36 @@ class Services:
     monitor: Monitor
     answerer: Answerer
     turns: Turns
+    queue: AnswerQueue
+    admission: Admission
+    metrics: Metrics
     background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
+
+    def state(self) -> State:
+        """What people are told: the back end's state, or that they wait for each other."""
+        state = self.monitor.state
+        return State.SATURATED if state is State.UP and self.queue.is_saturated else state
 
 
 def build(settings: Settings, secrets: Secrets) -> Services:
     """Put the shared parts together; nothing runs yet."""
     upstream = Upstream(settings, secrets)
     monitor = Monitor(settings.monitor, upstream.health)
+    queue = AnswerQueue(
+        settings.concurrent_answers, settings.queue_length, settings.questions_per_person
+    )
+    metrics = Metrics(queue, monitor)
+    turns = Turns()
     return Services(
         settings=settings,
         messages=Messages(),
         upstream=upstream,
         monitor=monitor,
-        answerer=Answerer(settings, upstream, monitor),
-        turns=Turns(),
+        answerer=Answerer(settings, upstream, monitor, queue, metrics),
+        turns=turns,
+        queue=queue,
+        admission=Admission(queue, RateLimit(settings.messages_per_minute), turns, metrics),
+        metrics=metrics,
     )
 
 

@@ -48,9 +48,15 @@ class Settings:
     system_prompt: str | None = None
     max_tokens: int = 1024
     temperature: float | None = None
+    settings_panel: bool = True
+    upload_max_mib: int = 10
     request_timeout_seconds: float = 60.0
     recovery_wait_seconds: float = 900.0
     drain_seconds: float = 60.0
+    messages_per_minute: int = 10
+    concurrent_answers: int = 64
+    queue_length: int = 100
+    questions_per_person: int = 5
     retry: Retry = field(default_factory=Retry)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
@@ -72,9 +78,14 @@ _MINIMUM: dict[str, float] = {
     "port": 0,
     "max_tokens": 1,
     "temperature": 0,
+    "upload_max_mib": 0,
     "request_timeout_seconds": 0.1,
     "recovery_wait_seconds": 0,
     "drain_seconds": 0,
+    "messages_per_minute": 0,
+    "concurrent_answers": 1,
+    "queue_length": 0,
+    "questions_per_person": 1,
     "retry.attempts": 1,
     "retry.first_delay_seconds": 0,
     "retry.max_delay_seconds": 0,
@@ -154,11 +165,15 @@ def _scalar(name: str, annotation: str, value: object) -> object:
     if value is None and annotation.endswith("| None"):
         return None
     kind = annotation.removesuffix(" | None")
-    # bool is a subclass of int, and no setting here is a switch.
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise SettingsError(f'the setting "{name}" must be true or false, without quotes')
+        return value
     if kind == "str":
         if not isinstance(value, str):
             raise SettingsError(f'the setting "{name}" must be a text; quote it')
         return value
+    # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingsError(f'the setting "{name}" must be a number; write it without quotes')
     if kind == "int" and not isinstance(value, int):

@@ -6,27 +6,41 @@ import asyncio
 import logging
 import secrets
 import time
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from gpufleet_chat.answer_queue import AnswerQueue
+from gpufleet_chat.attachments import File
+from gpufleet_chat.choices import Choices
 from gpufleet_chat.conversation import Conversation, Exchange
 from gpufleet_chat.logs import event
+from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor, State
 from gpufleet_chat.settings import Settings
 from gpufleet_chat.upstream import (
     Busy,
     Cut,
     Delta,
+    LengthReached,
+    Model,
     Refused,
+    Request,
     TooLong,
     Unavailable,
     Upstream,
     UpstreamError,
+    Usage,
 )
 
 log = logging.getLogger(__name__)
+
+# The part of the context that the history leaves to the answer, if no shorter one is asked for.
+ANSWER_SHARE = 4
+# What a long question may leave to its answer before it is too long.
+SHORT_ANSWER_TOKENS = 256
 
 
 class Waiting(Enum):
@@ -34,6 +48,7 @@ class Waiting(Enum):
 
     RECOVERING = "waiting.recovering"
     OFFLINE = "waiting.offline"
+    QUEUED = "waiting.queued"
     BUSY = "waiting.busy"
     INTERRUPTED = "waiting.interrupted"
 
@@ -51,6 +66,9 @@ class Failure(Enum):
     REFUSED = "failed.refused"
     INTERNAL = "failed.internal"
     RESTARTING = "failed.restarting"
+    TOO_OFTEN = "refused.too_often"
+    TOO_MANY_AT_ONCE = "refused.too_many_at_once"
+    QUEUE_FULL = "refused.queue_full"
 
 
 RETRYABLE = frozenset({Failure.UNAVAILABLE, Failure.CUT, Failure.INTERNAL})
@@ -70,36 +88,54 @@ class Display(Protocol):
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
 
+    async def forgot(self) -> None:
+        """Say that the beginning of the conversation does not fit into the model's context."""
+
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
 
-    async def wait(self, waiting: Waiting) -> None:
-        """Say why nothing comes; said again it changes nothing."""
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
+        """Say why nothing comes, how many questions come first; again it changes nothing."""
 
     async def resume(self) -> None:
         """Take back what wait said."""
 
-    async def finish(self) -> None:
-        """Close the answer as it stands."""
+    async def finish(self, length_reached: bool = False) -> None:
+        """Close the answer as it stands, and say so when it has reached its longest length."""
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
-        """Close the answer and say in plain words what happened, with an offer to try again."""
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
+        """Close the answer and say in plain words what happened, with an offer to try again.
+
+        seconds is how long a person must wait before that, 0 where nobody knows.
+        """
 
 
 @dataclass
 class Turn:
-    """A question and how far its answer has come; run again it goes on where it was."""
+    """A question and how far its answer has come; run again it goes on where it was.
+
+    Without choices it is asked as the operator has set; model is the one that was chosen.
+    """
 
     question_id: str
     question: str
+    choices: Choices | None = None
+    model: str | None = None
+    # Not read yet; what they hold becomes part of the question.
+    files: Sequence[File] = ()
+    person: str = ""
     answer: str = ""
     tokens: int = 0
     stop_reason: StopReason = StopReason.PERSON
     continuable: bool = True
+    short: bool = False
+    length_reached: bool = False
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
+    # Of the monotonic clock: its rank in the queue, and what people feel as the time to an answer.
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class TurnFailed(Exception):
@@ -113,10 +149,19 @@ class TurnFailed(Exception):
 class Answerer:
     """Runs turns: streams, repeats, waits for recovery and continues what was cut."""
 
-    def __init__(self, settings: Settings, upstream: Upstream, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        monitor: Monitor,
+        queue: AnswerQueue,
+        metrics: Metrics,
+    ) -> None:
         self._settings = settings
         self._upstream = upstream
         self._monitor = monitor
+        self._queue = queue
+        self._metrics = metrics
 
     async def run(self, turn: Turn, conversation: Conversation, display: Display) -> bool:
         """Answer the question on the display; True when the answer is whole.
@@ -124,34 +169,43 @@ class Answerer:
         Never raises but asyncio.CancelledError, after the display has been closed.
         """
         started = time.monotonic()
+        if turn.choices is not None:
+            conversation.system_prompt = turn.choices.system_prompt
         conversation.begin(turn.question_id)
-        outcome = "answered"
+        first_sent = conversation.first_sent
+        outcome, reason = "answered", "none"
         failure: Failure | None = None
         try:
             if turn.answer and not turn.continuable:
                 turn.answer, turn.tokens = "", 0
                 await display.restart()
             await self._answer(turn, conversation, display)
-            await display.finish()
+            await display.finish(turn.length_reached)
         except asyncio.CancelledError:
-            outcome = f"stopped_by_{turn.stop_reason.value}"
+            outcome, reason = "stopped", turn.stop_reason.value
             await self._close_stopped(turn, display)
             raise
         except TurnFailed as error:
-            outcome, failure = "failed", error.failure
+            failure = error.failure
+            if failure is Failure.TOO_LONG:
+                # Leaving out the history has not helped, so it stays.
+                conversation.send_again_from(first_sent)
             log.warning(event("turn_fault", ref=turn.reference, cause=str(error)))
         except Exception:
             # Whatever breaks, a person reads a sentence with a reference and the log the rest.
-            outcome, failure = "failed", Failure.INTERNAL
+            failure = Failure.INTERNAL
             log.exception(event("turn_error", ref=turn.reference))
         finally:
+            if failure is not None:
+                outcome, reason = "failed", failure.name.lower()
+            self._metrics.question_ended(outcome, reason)
             conversation.add(Exchange(turn.question_id, turn.question, turn.answer))
             log.info(
                 event(
                     "turn",
                     ref=turn.reference,
                     outcome=outcome,
-                    failure=failure.name.lower() if failure else "none",
+                    reason=reason,
                     tokens=turn.tokens,
                     seconds=time.monotonic() - started,
                 )
@@ -172,6 +226,7 @@ class Answerer:
         retry = self._settings.retry
         deadline = time.monotonic() + self._settings.recovery_wait_seconds
         attempt = 0
+        waited = False
         while True:
             if self._monitor.state in _AWAY:
                 why = _AWAY[self._monitor.state]
@@ -180,9 +235,17 @@ class Answerer:
                     raise TurnFailed(_given_up(turn), Unavailable("no recovery in time"))
                 attempt = 0
             try:
-                await self._stream(turn, conversation, display)
+                async with self._place(turn, display):
+                    if not waited:
+                        # What others take before it is no fault of the back end.
+                        waited = True
+                        deadline = time.monotonic() + self._settings.recovery_wait_seconds
+                        self._metrics.queue_wait.observe(time.monotonic() - turn.asked_at)
+                    if self._monitor.state in _AWAY:
+                        continue
+                    await self._stream(turn, conversation, display)
             except TooLong as error:
-                if turn.answer or not conversation.forget_oldest():
+                if turn.answer or not (conversation.forget_oldest() or _shorten(turn)):
                     raise TurnFailed(Failure.TOO_LONG, error) from error
                 log.info(event("history_shortened", ref=turn.reference, left=len(conversation)))
             except Refused as error:
@@ -204,10 +267,26 @@ class Answerer:
                 await self._before_repeat(error, attempt, turn, display)
                 if time.monotonic() + delay > deadline:
                     raise TurnFailed(_given_up(turn), error) from error
-                # A recovery ends the pause early; a change to down is met at the top.
-                await self._monitor.wait_change(delay)
+                if isinstance(error, Busy) and self._monitor.state is State.UP:
+                    self._queue.pause(delay)
+                else:
+                    # A recovery ends the pause early; a change to down is met at the top.
+                    await self._monitor.wait_change(delay)
             else:
                 return
+
+    @asynccontextmanager
+    async def _place(self, turn: Turn, display: Display) -> AsyncIterator[None]:
+        """Hold a place among the answers that grow at once; the person sees how many come first."""
+
+        async def tell(ahead: int) -> None:
+            if turn.answer:
+                await display.wait(Waiting.INTERRUPTED)
+            else:
+                await display.wait(Waiting.QUEUED if ahead else Waiting.BUSY, ahead)
+
+        async with self._queue.place(turn.person, turn.asked_at, tell):
+            yield
 
     async def _before_repeat(
         self, error: UpstreamError, attempt: int, turn: Turn, display: Display
@@ -229,20 +308,55 @@ class Answerer:
             await display.wait(Waiting.RECOVERING)
 
     async def _stream(self, turn: Turn, conversation: Conversation, display: Display) -> None:
-        stream = self._upstream.stream(
-            conversation.messages(turn.question), turn.answer, turn.tokens
-        )
-        resumed = False
-        async with aclosing(stream) as deltas:
-            async for delta in deltas:
-                if not resumed:
+        request = self._request(turn, conversation, await self._upstream.model(turn.model))
+        first_at: float | None = None
+        pieces = 0
+        async with aclosing(self._upstream.stream(request)) as stream:
+            async for item in stream:
+                if isinstance(item, Usage):
+                    if not request.partial:
+                        conversation.measure(request.messages, item.prompt_tokens)
+                    continue
+                if isinstance(item, LengthReached):
+                    turn.length_reached = True
+                    continue
+                if first_at is None:
+                    first_at = time.monotonic()
+                    if turn.tokens == 0:
+                        self._metrics.first_token.observe(first_at - turn.asked_at)
                     await display.resume()
-                    resumed = True
+                    if conversation.news_of_forgetting():
+                        await display.forgot()
+                pieces += 1
                 turn.tokens += 1
-                if not delta.reasoning:
-                    turn.answer += delta.text
-                await display.show(delta)
+                self._metrics.tokens.inc()
+                if not item.reasoning:
+                    turn.answer += item.text
+                await display.show(item)
+        if first_at is not None and pieces > 1:
+            self._metrics.token_time.observe((time.monotonic() - first_at) / (pieces - 1))
         await display.resume()
+
+    def _request(self, turn: Turn, conversation: Conversation, model: Model) -> Request:
+        """The question with as much history as the model takes, and the room for its answer."""
+        choices = turn.choices or Choices.default(self._settings)
+        most = choices.max_tokens - turn.tokens
+        if turn.short:
+            most = min(most, SHORT_ANSWER_TOKENS)
+        if model.context_tokens is not None:
+            reserve = min(most, model.context_tokens // ANSWER_SHARE)
+            conversation.fit(turn.question + turn.answer, model.context_tokens - reserve)
+            asked = conversation.tokens(conversation.messages(turn.question + turn.answer))
+            # Never below what the answer was promised: the estimate may be wrong.
+            most = min(most, max(reserve, model.context_tokens - asked))
+        messages = conversation.messages(turn.question)
+        return Request(model.name, messages, choices, max(1, most), turn.answer)
+
+
+def _shorten(turn: Turn) -> bool:
+    """Ask for a short answer, so that a long question fits; False when it was tried."""
+    tried, turn.short = turn.short, True
+    return not tried
 
 
 def _given_up(turn: Turn) -> Failure:

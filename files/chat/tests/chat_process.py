@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import sys
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def get(url: str, **headers: str) -> httpx.Response:
+    """What the service answers."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(url, headers=headers)
+
+
+async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Response:
+    """Wait until the service answers with this status."""
+    deadline = time.monotonic() + seconds
+    while (response := await get(url)).status_code != status:
+        assert time.monotonic() < deadline, f"{url} is {response.status_code}: {response.text}"
+        await asyncio.sleep(0.05)
+    return response
 
 
 class ChatProcess:
@@ -89,20 +105,35 @@ class ChatProcess:
             await self._process.wait()
 
 
+Start = Callable[..., Awaitable[ChatProcess]]
+
+
 class Page:
     """A person's open page: what they see of messages, notices and the state of the service."""
 
-    def __init__(self, url: str, language: str = "en-US", path: str = "ws/socket.io") -> None:
+    def __init__(
+        self,
+        url: str,
+        language: str = "en-US",
+        path: str = "ws/socket.io",
+        model: str | None = None,
+        **headers: str,
+    ) -> None:
         self._url = url
         self._path = path
-        self._language = language
+        self._model = model
+        self._headers = {"Accept-Language": language, **headers}
         self._client = socketio.AsyncClient(reconnection=False)
         self._ended = asyncio.Event()
         self._seen = asyncio.Event()
         self.session_id = str(uuid.uuid4())
         self.messages: dict[str, dict[str, Any]] = {}
         self.states: list[dict[str, Any]] = []
+        self.downloads: list[dict[str, Any]] = []
         self.actions: list[dict[str, Any]] = []
+        self.toasts: list[dict[str, Any]] = []
+        self.panel: list[dict[str, Any]] = []
+        self.elements: list[dict[str, Any]] = []
         self.growth: list[int] = []
         handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "new_message": self._upsert,
@@ -110,21 +141,29 @@ class Page:
             "update_message": self._update,
             "delete_message": self._delete,
             "stream_token": self._token,
-            "window_message": self.states.append,
+            "window_message": self._window_message,
             "action": self.actions.append,
+            "remove_action": self._remove_action,
+            "element": self.elements.append,
+            "toast": self.toasts.append,
             "task_end": lambda _: self._ended.set(),
             "task_start": lambda _: self._ended.clear(),
         }
         for name, handler in handlers.items():
             self._client.on(name, self._noted(handler))
+        self._client.on("chat_settings", self._settings)
 
     async def open(self) -> None:
         """Connect as Chainlit's page does; again after a loss it is the same session."""
         await self._client.connect(
             self._url,
             socketio_path=self._path,
-            headers={"Accept-Language": self._language},
-            auth={"sessionId": self.session_id, "clientType": "webapp"},
+            headers=self._headers,
+            auth={
+                "sessionId": self.session_id,
+                "clientType": "webapp",
+                "chatProfile": self._model,
+            },
             transports=["websocket"],
         )
         await self._client.emit("connection_successful")
@@ -135,8 +174,10 @@ class Page:
         """Lose the connection."""
         await self._client.disconnect()
 
-    async def ask(self, question: str, message_id: str | None = None) -> str:
-        """Send a question and return its id; does not wait."""
+    async def ask(
+        self, question: str, message_id: str | None = None, files: Sequence[str] = ()
+    ) -> str:
+        """Send a question and return its id; does not wait. The files are ids of upload."""
         identifier = message_id or str(uuid.uuid4())
         message = {
             "id": identifier,
@@ -147,8 +188,23 @@ class Page:
         }
         self._ended.clear()
         event = "edit_message" if message_id else "client_message"
-        await self._client.emit(event, {"message": message, "fileReferences": []})
+        await self._client.emit(
+            event, {"message": message, "fileReferences": [{"id": file} for file in files]}
+        )
         return identifier
+
+    async def upload(self, name: str, content: bytes, mime: str = "text/plain") -> httpx.Response:
+        """Add a file to the next question."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return await client.post(
+                f"{self._url}/project/file",
+                params={"session_id": self.session_id},
+                files={"file": (name, content, mime)},
+            )
+
+    async def choose(self, **values: object) -> None:
+        """Confirm values in the panel of settings."""
+        await self._client.emit("chat_settings_change", values)
 
     async def stop(self) -> None:
         """Press stop."""
@@ -192,6 +248,16 @@ class Page:
             self._seen.set()
 
         return handle
+
+    def _window_message(self, data: dict[str, Any]) -> None:
+        (self.downloads if data["type"] == "download" else self.states).append(data)
+
+    def _remove_action(self, action: dict[str, Any]) -> None:
+        self.actions[:] = [shown for shown in self.actions if shown["id"] != action["id"]]
+
+    def _settings(self, inputs: list[dict[str, Any]]) -> None:
+        self.panel = inputs
+        self._seen.set()
 
     def _upsert(self, message: dict[str, Any]) -> None:
         self.messages[message["id"]] = message

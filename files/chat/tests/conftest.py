@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from chat_process import ChatProcess, Start
     from fake_upstream import FakeUpstream
 
 # The package is run from its directory, not installed.
@@ -25,3 +26,22 @@ async def fake() -> AsyncIterator[FakeUpstream]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest.fixture
+async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
+    """Start the real application with these settings, on the fake back end."""
+    from chat_process import ChatProcess, until_status
+
+    processes: list[ChatProcess] = []
+
+    async def run(**settings: object) -> ChatProcess:
+        process = ChatProcess(tmp_path, fake.url, **settings)
+        processes.append(process)
+        await process.start()
+        await until_status(f"{process.url}/readyz", 200)
+        return process
+
+    yield run
+    for process in processes:
+        await process.kill()

@@ -13,7 +13,8 @@ from typing import Any
 class Answer:
     """Streams the pieces, then ends as told.
 
-    The ends: "done", "cut" (connection lost), "short" (no end mark), "hang", "error".
+    The ends: "done", "length" (longest answer reached), "cut" (connection lost), "short" (no end
+    mark), "hang", "error".
     """
 
     pieces: tuple[str, ...]
@@ -49,6 +50,9 @@ class FakeUpstream:
     default: Behaviour = Answer(("Paris", "."))
     healthy: bool = True
     health_code: str = "no_instance_is_ready"
+    models: tuple[str, ...] = ("fake",)
+    context_tokens: int | None = None
+    prompt_tokens: int | None = None
     port: int = 0
     script: deque[Behaviour] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -99,7 +103,8 @@ class FakeUpstream:
             error = {"error": {"message": "", "code": self.health_code}}
             await _plain(writer, 200 if self.healthy else 503, {} if self.healthy else error)
         elif path == "/v1/models":
-            await _plain(writer, 200, {"data": [{"id": "fake"}]})
+            listed = [{"id": name, "max_model_len": self.context_tokens} for name in self.models]
+            await _plain(writer, 200, {"data": listed})
         else:
             self.requests.append(json.loads(body))
             self.authorizations.append(values.get("Authorization"))
@@ -133,7 +138,11 @@ class FakeUpstream:
             await _chunk(writer, {"error": {"message": "EngineCore died", "code": 500}})
             await _end(writer)
         else:
-            await _chunk(writer, {"choices": [{"delta": {}, "finish_reason": "stop"}]})
+            reason = "length" if behaviour.end == "length" else "stop"
+            await _chunk(writer, {"choices": [{"delta": {}, "finish_reason": reason}]})
+            if self.prompt_tokens is not None:
+                usage = {"prompt_tokens": self.prompt_tokens}
+                await _chunk(writer, {"choices": [], "usage": usage})
             await _chunk(writer, "[DONE]")
             await _end(writer)
 

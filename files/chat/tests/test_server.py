@@ -8,45 +8,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import httpx
 import pytest
-from chat_process import CHAT, ChatProcess, Page
+from chat_process import CHAT, Page, Start, get, until_status
 from fake_upstream import Answer, FakeUpstream, Status
 
-Start = Callable[..., Awaitable[ChatProcess]]
 SLOW = Answer(tuple(f"word{number} " for number in range(20)), pause_seconds=0.1)
-
-
-@pytest.fixture
-async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
-    processes: list[ChatProcess] = []
-
-    async def run(**settings: object) -> ChatProcess:
-        process = ChatProcess(tmp_path, fake.url, **settings)
-        processes.append(process)
-        await process.start()
-        await until_status(f"{process.url}/readyz", 200)
-        return process
-
-    yield run
-    for process in processes:
-        await process.kill()
-
-
-async def get(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        return await client.get(url, headers=headers)
-
-
-async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Response:
-    deadline = time.monotonic() + seconds
-    while (response := await get(url)).status_code != status:
-        assert time.monotonic() < deadline, f"{url} is {response.status_code}: {response.text}"
-        await asyncio.sleep(0.05)
-    return response
 
 
 async def test_routes_and_headers(start: Start, fake: FakeUpstream) -> None:
@@ -67,7 +35,8 @@ async def test_routes_and_headers(start: Start, fake: FakeUpstream) -> None:
     assert settings["markdown"].startswith("# 欢迎使用 Fleet Chat")
     assert settings["starters"][2]["message"].startswith("法国的首都")
     assert settings["features"]["mcp"]["enabled"] is False
-    assert settings["features"]["spontaneous_file_upload"]["enabled"] is False
+    uploads = settings["features"]["spontaneous_file_upload"]
+    assert (uploads["enabled"], uploads["max_size_mb"]) == (True, 10)
     fake.healthy = False
     reason = (await until_status(f"{chat.url}/readyz", 503)).json()["reason"]
     assert reason == "back end is down"
@@ -85,9 +54,9 @@ async def test_under_a_path(start: Start) -> None:
     chat = await start(root_path="/chat")
     page = await get(f"{chat.url}/chat/")
     assert 'src="/chat/assets/' in page.text
-    assert (await get(f"{chat.url}/chat/public/banner.js")).status_code == 200
+    assert (await get(f"{chat.url}/chat/public/page.js")).status_code == 200
     # The tag of the script that shows the banner carries the path too.
-    assert 'src="/chat/public/banner.js"' in page.text
+    assert 'src="/chat/public/page.js"' in page.text
 
 
 async def test_turns_stream_and_remember(start: Start, fake: FakeUpstream) -> None:
@@ -236,9 +205,10 @@ async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None
     question = await page.ask("first")
     await page.ended()
     thoughts = [item for item in page.messages.values() if item["type"] == "llm"]
-    assert [(item["name"], item["output"], item["parentId"]) for item in thoughts] == [
-        ("思考中", "Hmm", question)
-    ]
+    assert [(item["name"], item["output"]) for item in thoughts] == [("思考过程", "Hmm")]
+    # In the run of the question, where the answer follows it.
+    run = page.messages[thoughts[0]["parentId"]]
+    assert (run["type"], run["parentId"]) == ("run", question)
     await page.close()
 
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from fake_upstream import Answer, Behaviour, FakeUpstream, Silence, Status
+from gpufleet_chat.answer_queue import AnswerQueue
+from gpufleet_chat.choices import Choices
 from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import OFFLINE_SECONDS, Monitor
 from gpufleet_chat.settings import MonitorSettings, Retry, Secrets, Settings
 from gpufleet_chat.turn import Answerer, Failure, StopReason, Turn, Waiting
@@ -36,6 +39,7 @@ class Recorder:
     thoughts: str = ""
     waits: list[Waiting] = field(default_factory=list)
     resumes: int = 0
+    forgotten: int = 0
     closed: list[str] = field(default_factory=list)
     failure: Failure | None = None
     reference: str = ""
@@ -50,10 +54,13 @@ class Recorder:
             self.text += delta.text
         self.began.set()
 
+    async def forgot(self) -> None:
+        self.forgotten += 1
+
     async def restart(self) -> None:
         self.text = ""
 
-    async def wait(self, waiting: Waiting) -> None:
+    async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         if not self.waits or self.waits[-1] is not waiting:
             self.waits.append(waiting)
         self.waited.set()
@@ -61,13 +68,13 @@ class Recorder:
     async def resume(self) -> None:
         self.resumes += 1
 
-    async def finish(self) -> None:
-        self.closed.append("finished")
+    async def finish(self, length_reached: bool = False) -> None:
+        self.closed.append("at length" if length_reached else "finished")
 
     async def stopped(self) -> None:
         self.closed.append("stopped")
 
-    async def fail(self, failure: Failure, reference: str, retry: bool) -> None:
+    async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
         self.closed.append("failed")
         self.failure, self.reference, self.retry = failure, reference, retry
 
@@ -85,7 +92,8 @@ async def answerer(
     watcher = asyncio.create_task(monitor.run()) if watch else None
     await monitor.check_now()
     try:
-        yield Answerer(settings, upstream, monitor)
+        queue = AnswerQueue(settings.concurrent_answers, settings.queue_length, 100)
+        yield Answerer(settings, upstream, monitor, queue, Metrics(queue, monitor))
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -189,7 +197,14 @@ CASES = [
     ),
     Case("refused", (Status(400),), "", Failure.REFUSED),
     Case("wrong key", (Status(401),), "", Failure.REFUSED),
-    Case("too long", (Status(400, message="maximum context length is 9"),), "", Failure.TOO_LONG),
+    Case("long", (Status(400, message="maximum context length is 9"),), "Paris.", requests=2),
+    Case(
+        "too long",
+        (Status(400, message="maximum context length is 9"),) * 2,
+        "",
+        Failure.TOO_LONG,
+        requests=2,
+    ),
 ]
 
 
@@ -361,6 +376,90 @@ async def test_long_history_is_shortened_from_its_beginning(fake: FakeUpstream) 
         assert await answers.run(Turn("q1", "?"), conversation, Recorder())
     assert [len(request["messages"]) for request in fake.requests] == [7, 5]
     assert fake.requests[1]["messages"][0]["content"] == "question 1"
+
+
+async def test_history_is_trimmed_to_the_context_that_the_model_has(fake: FakeUpstream) -> None:
+    fake.context_tokens, fake.prompt_tokens = 1000, 900
+    conversation, display = Conversation(), Recorder()
+    for number in range(10):
+        conversation.add(Exchange(str(number), f"question {number} " + "x" * 500, "y" * 500))
+    async with answerer(fake) as answers:
+        assert await answers.run(Turn("q1", "?"), conversation, display)
+        assert await answers.run(Turn("q2", "?"), conversation, display)
+    sent = [request["messages"] for request in fake.requests]
+    assert 1 < len(sent[0]) < 21
+    assert sent[0][0]["content"].startswith(f"question {10 - len(sent[0]) // 2} ")
+    assert fake.requests[0]["max_tokens"] < FAST.max_tokens
+    assert display.forgotten == 1
+    # All of it is still there for the person.
+    assert len(conversation.exchanges) == 12
+
+
+async def test_context_is_not_trimmed_where_the_back_end_does_not_tell_it(
+    fake: FakeUpstream,
+) -> None:
+    conversation, display = Conversation(), Recorder()
+    conversation.add(Exchange("0", "x" * 100_000, "y"))
+    async with answerer(fake) as answers:
+        assert await answers.run(Turn("q1", "?"), conversation, display)
+    assert len(fake.requests[0]["messages"]) == 3
+    assert fake.requests[0]["max_tokens"] == FAST.max_tokens
+    assert display.forgotten == 0
+
+
+async def test_history_stays_when_the_question_alone_is_too_long(fake: FakeUpstream) -> None:
+    fake.default = Status(400, message="This model's maximum context length is 9 tokens.")
+    conversation, display = Conversation(), Recorder()
+    conversation.add(Exchange("0", "before", "answer"))
+    async with answerer(fake) as answers:
+        assert not await answers.run(Turn("q1", "?"), conversation, display)
+        fake.default = Answer(("Paris",))
+        assert await answers.run(Turn("q2", "short"), conversation, display)
+    assert display.failure is Failure.TOO_LONG
+    assert fake.requests[-1]["messages"][0]["content"] == "before"
+    # A question that fills the context is tried with a short answer before it is refused.
+    assert [request["max_tokens"] for request in fake.requests] == [1024, 1024, 256, 1024]
+
+
+async def test_choices_are_sent(fake: FakeUpstream) -> None:
+    chosen = Choices("Rhyme.", 0.5, 10, think=False)
+    async with answerer(fake) as answers:
+        await answers.run(Turn("q1", "?", chosen), Conversation("Be brief."), Recorder())
+        await answers.run(Turn("q2", "?"), Conversation("Be brief."), Recorder())
+    first, second = fake.requests
+    assert first["messages"][0] == {"role": "system", "content": "Rhyme."}
+    assert (first["temperature"], first["max_tokens"]) == (0.5, 10)
+    assert first["chat_template_kwargs"]["enable_thinking"] is False
+    assert second["messages"][0]["content"] == "Be brief."
+    assert not {"temperature", "chat_template_kwargs"} & set(second)
+
+
+async def test_answer_at_its_longest_length_is_said_to_be(fake: FakeUpstream) -> None:
+    fake.script.append(Answer(("It is",), "length"))
+    display = Recorder()
+    async with answerer(fake) as answers:
+        assert await answers.run(Turn("q1", "?"), Conversation(), display)
+        assert await answers.run(Turn("q2", "?"), Conversation(), display)
+    assert display.closed == ["at length", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"), [("large", "large"), (None, "small"), ("forged", "small")]
+)
+async def test_the_chosen_model_is_asked(
+    fake: FakeUpstream, wanted: str | None, asked: str
+) -> None:
+    fake.models = ("small", "large")
+    async with answerer(fake) as answers:
+        await answers.run(Turn("q1", "?", model=wanted), Conversation(), Recorder())
+    assert fake.requests[0]["model"] == asked
+
+
+async def test_the_operators_model_is_asked_whatever_was_chosen(fake: FakeUpstream) -> None:
+    fake.models = ("small", "large")
+    async with answerer(fake, replace(FAST, model="large")) as answers:
+        await answers.run(Turn("q1", "?", model="small"), Conversation(), Recorder())
+    assert fake.requests[0]["model"] == "large"
 
 
 async def test_edited_question_replaces_what_followed(fake: FakeUpstream) -> None:

@@ -1,4 +1,4 @@
-// Shows at the top of the page whether the assistant is recovering, offline or back.
+// Shows at the top of the page whether the assistant is recovering, offline, in great demand or back.
 (() => {
   "use strict";
   const BACK_SHOWN_MS = 4000;
@@ -33,6 +33,9 @@
     } else if (shown === "down" || shown === "offline") {
       show("up", data.text);
       timer = window.setTimeout(hide, BACK_SHOWN_MS);
+    } else if (shown === "saturated") {
+      // It was never away.
+      hide();
     }
   });
 

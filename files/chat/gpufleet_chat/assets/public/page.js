@@ -1,0 +1,3 @@
+// All that this service adds to Chainlit's page.
+import "./banner.js";
+import "./download.js";
