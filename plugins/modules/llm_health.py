@@ -262,17 +262,18 @@ class Checked:
     attempts: int = 0
     certain: bool = False
 
-    def look(self, timeout: float) -> None:
-        """Check once, within ``timeout`` seconds."""
+    def look(self, timeout: float, cut_short: bool) -> None:
+        """Check once, within ``timeout`` seconds; ``cut_short``: a whole probe gets more."""
         before = self.last
-        self.last = self._check(timeout)
+        seen = self._check(timeout)
         self.attempts += 1
+        if cut_short and seen.state == "hung" and before is not None:
+            # Silence for a moment is no hang: what a whole probe found still holds.
+            return
+        self.last = seen
         # Behind a gateway or in front of one, the next answer may come from another server.
         self.certain = (
-            self.params["kind"] == "vllm"
-            and before is not None
-            and before.final
-            and self.last.final
+            self.params["kind"] == "vllm" and before is not None and before.final and seen.final
         )
 
     @property
@@ -345,7 +346,8 @@ def wait_for(targets: list[Checked], deadline: float, interval: float, timeout: 
     end = time.monotonic() + deadline
 
     def look(target: Checked) -> None:
-        target.look(max(0.1, min(timeout, end - time.monotonic())))
+        left = end - time.monotonic()
+        target.look(max(0.1, min(timeout, left)), cut_short=left < timeout)
 
     with ThreadPoolExecutor(max_workers=min(32, len(targets))) as pool:
         pending = targets

@@ -113,6 +113,22 @@ def test_waits_only_where_it_helps(model: str, waits: bool) -> None:
     assert (time.monotonic() - started > 4) == waits
 
 
+def hang_when_asked_once(vllm: FakeVllm) -> None:
+    while vllm.completions < 1:
+        time.sleep(0.05)
+    vllm.change(completions="hang")
+
+
+def test_a_probe_that_the_deadline_cuts_short_finds_no_hang() -> None:
+    with FakeVllm(completions="503") as vllm:
+        threading.Thread(target=hang_when_asked_once, args=(vllm,), daemon=True).start()
+        result = health(
+            [{"name": "qwen", "url": vllm.url}], deadline=5, interval=1, probe_timeout=30
+        )
+    assert result["checks"][0]["attempts"] > 1
+    assert result["checks"][0]["state"] == "busy"
+
+
 def test_one_bad_target_among_good_ones() -> None:
     with FakeVllm() as vllm:
         result = health(
