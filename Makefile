@@ -49,6 +49,13 @@ stop: ## Stop the test hosts; make demo starts the demo's again
 test: setup stop ## Run every check
 	@$(step) "Set up ansible-core 2.19 and 2.21" tests/ansible_core.sh 2.19 2.21
 	@$(step) "Lint" $(MAKE) --no-print-directory lint
+	@$(step) "Images of the test hosts, and their model" ansible-playbook -i molecule/gateway/inventory molecule/test_hosts/create.yml --limit localhost
+	@# The scenarios with a real model wait for a third of their time.
+	@tests/beside.sh quick scenarios
+	@$(step) summary
+
+.PHONY: quick
+quick:
 	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
 	@$(step) "Unit tests of the alerts" $(MAKE) --no-print-directory alert
 	@for core in 2.19 2.21; do \
@@ -56,10 +63,12 @@ test: setup stop ## Run every check
 	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
 	done
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
+
+.PHONY: scenarios
+scenarios:
 	@$(step) "Molecule default, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=default
 	@$(step) "Molecule production, ansible-core 2.21" $(MAKE) --no-print-directory molecule SCENARIO=production ANSIBLE=2.21
 	@$(step) "Molecule resilience, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=resilience
-	@$(step) summary
 
 .PHONY: lint
 lint: $(chat_python) $(alert_python) ## Check style, types and generated files

@@ -3,7 +3,7 @@
 # step.sh summary: prints the time of every step.
 set -uo pipefail
 times=.cache/step-times
-mkdir -p .cache
+mkdir -p .cache/step-logs
 if [ "$1" = summary ]; then
   printf '\nTime of each step:\n'
   cat "$times"
@@ -15,7 +15,8 @@ shift
 [ "$name" != "Set up this machine" ] || rm -f "$times"
 printf '\n==> %s\n' "$name"
 started=$SECONDS
-log=.cache/step.log
+# Steps run beside each other.
+log=.cache/step-logs/${name//[^a-zA-Z0-9.]/-}.log
 # No pipe: one ends only when every daemon that the step has started lets go of it.
 "$@" > >(tee "$log") 2>&1
 status=$?
