@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from chat_page import ChatPage
 from own_chat import Answer, OwnChat
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Page, expect
 
 Visit = Callable[..., ChatPage]
 # Version 4.11.0, as npm has it, under the Mozilla Public License 2.0.
@@ -18,18 +18,26 @@ RICH = (
     "# Heading\n\nA [link](http://foreign.example/) and `code`.\n\n"
     "```python\nprint(1)  # a comment\n```\n\n|a|b|\n|-|-|\n|1|2|\n"
 )
-# What an element is called where it has the focus, and whether one sees that it has it.
+# What has the focus, as people are told, and where it is.
 FOCUSED = """() => {
   const element = document.activeElement;
-  const style = getComputedStyle(element);
-  const composer = getComputedStyle(document.querySelector("#message-composer"));
-  const own = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
-  const around = element.id === "chat-input" && composer.outlineStyle !== "none";
+  const box = element.getBoundingClientRect();
   return {
     name: element.getAttribute("aria-label") ?? element.innerText.trim(),
-    seen: own || around || style.boxShadow !== "none",
+    // With what is drawn around it; the place to type is drawn around by its frame.
+    clip: { x: Math.max(0, box.x - 20), y: Math.max(0, box.y - 20),
+            width: box.width + 40, height: box.height + 40 },
   };
 }"""
+
+
+def is_seen(page: Page, clip: FloatRect) -> bool:
+    """Whether what has the focus looks otherwise than without."""
+    focused = page.screenshot(clip=clip, animations="disabled")
+    page.evaluate("window.before = document.activeElement; window.before.blur()")
+    blurred = page.screenshot(clip=clip, animations="disabled")
+    page.evaluate("window.before.focus()")
+    return focused != blurred
 
 
 def findings(page: Page) -> list[str]:
@@ -102,7 +110,9 @@ def test_everything_is_reached_by_tab_in_the_order_of_the_page(
         page.page.keyboard.press("Tab")
         focused = page.page.evaluate(FOCUSED)
         assert focused["name"], "something without a name has the focus"
-        assert focused["seen"], f"nobody sees that {focused['name']} has the focus"
+        assert is_seen(page.page, focused["clip"]), (
+            f"nobody sees that {focused['name']} has the focus"
+        )
         reached.append(focused["name"])
         if focused["name"] == names[-1]:
             break
