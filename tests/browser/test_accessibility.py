@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +32,30 @@ FOCUSED = """() => {
 }"""
 
 
+# How many points of two pictures differ so much that one sees it.
+DIFFERENT = """async (pictures) => {
+  const [one, other] = await Promise.all(pictures.map(async (picture) => {
+    const image = new Image();
+    image.src = "data:image/png;base64," + picture;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.width, image.height];
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    return context.getImageData(0, 0, image.width, image.height).data;
+  }));
+  return one.filter((value, index) => Math.abs(value - other[index]) > 60).length;
+}"""
+
+
 def is_seen(page: Page, clip: FloatRect) -> bool:
     """Whether what has the focus looks otherwise than without."""
     focused = page.screenshot(clip=clip, animations="disabled")
     page.evaluate("window.before = document.activeElement; window.before.blur()")
     blurred = page.screenshot(clip=clip, animations="disabled")
     page.evaluate("window.before.focus()")
-    return focused != blurred
+    pictures = [base64.b64encode(picture).decode() for picture in (focused, blurred)]
+    return int(page.evaluate(DIFFERENT, pictures)) > 100
 
 
 def findings(page: Page) -> list[str]:
