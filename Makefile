@@ -57,6 +57,7 @@ test: setup stop ## Run every check
 .PHONY: quick
 quick:
 	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
+	@$(step) "Page of the chat" $(MAKE) --no-print-directory page
 	@$(step) "Unit tests of the alerts" $(MAKE) --no-print-directory alert
 	@for core in 2.19 2.21; do \
 	  $(step) "Unit tests, ansible-core $$core" $(MAKE) --no-print-directory unit ANSIBLE=$$core && \
@@ -94,6 +95,10 @@ unit: core ## Run the unit tests of the collection
 .PHONY: chat
 chat: $(chat_python) ## Run the unit tests of the chat app
 	$(chat_python) -m pytest --quiet -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function files/chat/tests
+
+.PHONY: page
+page: core $(chat_python) ## Test the chat's page in a browser, on a back end that plays along
+	pytest --quiet tests/browser/test_looks.py tests/browser/test_accessibility.py
 
 $(chat_python): files/chat/tests/requirements.lock
 	uv venv --quiet --clear --python $$(command -v python) .cache/chat-venv

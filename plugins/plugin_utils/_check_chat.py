@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._chat_looks import (
+    color_problem,
+    logo_problem,
+)
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._findings import Finding
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Host
 
@@ -14,7 +18,7 @@ TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 
 
 def check_chat(host: Host) -> list[Finding]:
-    """Title, temperature and address of the API."""
+    """Title, looks, temperature and address of the API."""
     findings = []
     title = host.values.get("chainlit_title")
     if title is not None and (
@@ -28,6 +32,14 @@ def check_chat(host: Host) -> list[Finding]:
                 "Use one printable line without < > & quotes or backslash.",
             )
         )
+    for variable, problem_of in (
+        ("chainlit_primary_color", color_problem),
+        ("chainlit_logo_path", logo_problem),
+    ):
+        value = host.text(variable)
+        problem = problem_of(value) if value else None
+        if problem is not None:
+            findings.append(Finding(host.name, variable, *problem))
     temperature = host.text("chainlit_temperature")
     if temperature and not _is_temperature(temperature):
         findings.append(

@@ -32,6 +32,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "chainlit_port": _USERS_PORT,
     "chainlit_max_tokens": (1, 10_000_000),
     "chainlit_upload_max_mib": (0, 1000),
+    "chainlit_message_max_chars": (1000, 1_000_000),
     "chainlit_request_timeout_seconds": (1, _DAY),
     "chainlit_recovery_wait_seconds": (0, _DAY),
     "chainlit_drain_seconds": (0, _DAY),

@@ -20,6 +20,8 @@ CHROMIUM_FLAGS = [
 ]
 # Seconds a whole answer may take on a slow machine.
 ANSWER_SECONDS = 120.0
+# How soon something is to be seen.
+FIRST_PAINT_MS = 1000
 
 
 class ChatPage:
@@ -93,6 +95,13 @@ class ChatPage:
         while not condition():
             assert time.monotonic() < deadline, f"not seen within {seconds} s"
             self.page.wait_for_timeout(50)
+
+    def paints(self) -> dict[str, float]:
+        """When the page has painted something, and something of its own, in milliseconds."""
+        entries = "performance.getEntriesByType('paint').map((e) => [e.name, e.startTime])"
+        found: dict[str, float] = dict(self.page.evaluate(entries))
+        assert found.keys() == {"first-paint", "first-contentful-paint"}
+        return found
 
     def banner(self) -> Locator:
         """The bar that tells the state of the service."""

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 if TYPE_CHECKING:
     from chat_page import ChatPage
+    from own_chat import OwnChat
 
 # The tests and the script for pictures share chat_page.py, which lies beside them.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -49,6 +50,34 @@ def open_chat(browser: Browser, chat_url: str) -> Iterator[Callable[..., ChatPag
         context = browser.new_context(locale=locale, ignore_https_errors=True)
         contexts.append(context)
         page = ChatPage(context.new_page(), chat_url)
+        page.open()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def own_chat(tmp_path: Path) -> Iterator[OwnChat]:
+    """A chat of the test's own, whose back end does what the test says."""
+    from own_chat import OwnChat
+
+    with OwnChat(tmp_path) as chat:
+        yield chat
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., ChatPage]]:
+    """Open a chat as a person with a fresh browser profile; options are those of the profile."""
+    from chat_page import ChatPage
+
+    contexts: list[BrowserContext] = []
+
+    def open_page(url: str, locale: str = "en-US", **options: Any) -> ChatPage:
+        context = browser.new_context(locale=locale, **options)
+        contexts.append(context)
+        page = ChatPage(context.new_page(), url)
         page.open()
         return page
 

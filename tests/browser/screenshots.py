@@ -1,106 +1,171 @@
-"""Write pictures of the chat into a directory: python screenshots.py URL DIRECTORY.
+"""Write the pictures of the documentation: python tests/browser/screenshots.py [docs/images].
 
-With CHAT_STOP_COMMAND and CHAT_START_COMMAND set, the recovering page is among them; with
-CHAT_PLACES, the number of answers that the chat has in progress at once, the page in line is.
+The chat is a real one; what it says is given, so that the pictures change only when the page does.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from chat_page import CHROMIUM, CHROMIUM_FLAGS, ChatPage
+from own_chat import REPOSITORY, Answer, OwnChat
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
-QUESTION = {"en-US": "What is the capital of France?", "zh-CN": "法国的首都是哪里"}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+CAPITAL = {"en-US": "What is the capital of France?", "zh-CN": "法国的首都是哪里"}
+PARIS = {"en-US": "The capital of France is **Paris**.", "zh-CN": "法国的首都是**巴黎**。"}
+SORT = "How do I sort a list of names by their length in Python?"
+SORTED = """Give `sorted` the length as its key:
+
+```python
+names = ["Alexandra", "Bo", "Chen"]
+print(sorted(names, key=len))  # ['Bo', 'Chen', 'Alexandra']
+```
+
+| You want | Write |
+|---|---|
+| a new list | `sorted(names, key=len)` |
+| the same list | `names.sort(key=len)` |
+| the longest first | `sorted(names, key=len, reverse=True)` |
+
+Names of the same length keep their order.
+"""
+EXPLAIN = {"en-US": "Explain how a rainbow forms.", "zh-CN": "请解释彩虹是怎样形成的。"}
+RAINBOW = {
+    "en-US": "Sunlight bends in raindrops, is thrown back inside them, and leaves them in colours.",
+    "zh-CN": "阳光在雨滴中折射并反射、离开时分成不同的颜色。",
+}
+LEAF = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><circle cx="16" cy="16" r="16" '
+    'fill="#9333ea"/><path d="M8 20C8 12 14 8 24 8c0 10-4 16-12 16l-2-2 6-7-7 6z" fill="#fff"/>'
+    "</svg>"
+)
 
 
-def chat_page(browser: Browser, url: str, locale: str, viewport: ViewportSize) -> ChatPage:
-    """A fresh page that is ready."""
-    context = browser.new_context(locale=locale, viewport=viewport, ignore_https_errors=True)
-    chat = ChatPage(context.new_page(), url)
-    chat.open()
-    # The welcome screen fades in.
-    chat.page.wait_for_timeout(1000)
-    return chat
+@dataclass
+class Camera:
+    """Takes pictures of the pages of one browser into one directory."""
+
+    browser: Browser
+    directory: Path
+
+    def visit(
+        self, chat: OwnChat, locale: str = "en-US", size: ViewportSize = DESKTOP, dark: bool = False
+    ) -> ChatPage:
+        """A page that is ready."""
+        context = self.browser.new_context(
+            locale=locale, viewport=size, color_scheme="dark" if dark else "light"
+        )
+        page = ChatPage(context.new_page(), chat.url)
+        page.open()
+        # The welcome screen fades in.
+        page.page.wait_for_timeout(1000)
+        return page
+
+    def take(self, page: ChatPage, name: str) -> None:
+        """Write one picture, once nothing moves any more."""
+        page.page.mouse.move(0, 0)
+        page.page.wait_for_timeout(800)
+        page.page.screenshot(path=self.directory / f"{name}.png")
 
 
-def pictures(browser: Browser, url: str, directory: Path) -> None:
-    """The welcome and an answer, per language and size."""
-    for name, locale, viewport in (
-        ("desktop-en", "en-US", DESKTOP),
-        ("phone-en", "en-US", PHONE),
-        ("desktop-zh", "zh-CN", DESKTOP),
+def answered(chat: OwnChat, page: ChatPage, question: str, answer: str) -> None:
+    """Ask, and wait for the whole answer."""
+    before = len(page.answers())
+    chat.fake.script.append(Answer((answer,)))
+    page.ask(question)
+    page.until(lambda: len(page.answers()) > before, 15)
+    page.wait_answered()
+
+
+def conversations(camera: Camera, chat: OwnChat) -> None:
+    """The welcome and answers."""
+    page = camera.visit(chat)
+    camera.take(page, "chat-welcome")
+    answered(chat, page, SORT, SORTED)
+    camera.take(page, "chat-desktop")
+    for name, locale, size in (
+        ("chat-zh-CN", "zh-CN", DESKTOP),
+        ("chat-phone", "en-US", PHONE),
     ):
-        chat = chat_page(browser, url, locale, viewport)
-        chat.page.screenshot(path=directory / f"{name}-welcome.png")
-        chat.ask(QUESTION[locale])
-        expect(chat.page.locator(".ai-message").last).to_be_visible(timeout=60_000)
-        chat.wait_answered()
-        chat.page.screenshot(path=directory / f"{name}-answer.png")
-        chat.page.locator("#readme-button").click()
-        chat.page.wait_for_timeout(500)
-        chat.page.screenshot(path=directory / f"{name}-readme.png")
+        page = camera.visit(chat, locale, size)
+        answered(chat, page, CAPITAL[locale], PARIS[locale])
+        camera.take(page, name)
 
 
-def recovering(browser: Browser, url: str, directory: Path) -> None:
-    """A page while the back end is away, and when it is back."""
+def recovering(camera: Camera, chat: OwnChat) -> None:
+    """Pages while the back end is away, and one when it is back."""
     pages = {
-        "desktop-en": chat_page(browser, url, "en-US", DESKTOP),
-        "phone-zh": chat_page(browser, url, "zh-CN", PHONE),
+        "chat-recovering": ("en-US", camera.visit(chat)),
+        "chat-phone-recovering-zh-CN": ("zh-CN", camera.visit(chat, "zh-CN", PHONE)),
     }
-    subprocess.run(["bash", "-c", os.environ["CHAT_STOP_COMMAND"]], check=True)
-    for name, chat in pages.items():
-        expect(chat.banner()).to_have_attribute("data-state", "down", timeout=15_000)
-        chat.ask(QUESTION["zh-CN" if name.endswith("zh") else "en-US"])
-        expect(chat.page.locator(".ai-message")).to_have_count(1, timeout=15_000)
-        chat.page.wait_for_timeout(500)
-        chat.page.screenshot(path=directory / f"{name}-recovering.png")
-    subprocess.run(["bash", "-c", os.environ["CHAT_START_COMMAND"]], check=True)
-    for name, chat in pages.items():
-        expect(chat.banner()).to_have_attribute("data-state", "up", timeout=300_000)
-        chat.page.wait_for_timeout(400)
-        chat.page.screenshot(path=directory / f"{name}-back.png")
+    for locale, page in pages.values():
+        answered(chat, page, CAPITAL[locale], PARIS[locale])
+    chat.fail()
+    for name, (locale, page) in pages.items():
+        expect(page.banner()).to_have_attribute("data-state", "down", timeout=15_000)
+        page.ask(EXPLAIN[locale])
+        expect(page.page.locator(".ai-message")).to_have_count(2, timeout=15_000)
+        camera.take(page, name)
+        # Answered in the order of asking.
+        chat.fake.script.append(Answer((RAINBOW[locale],)))
+    chat.recover()
+    page = pages["chat-recovering"][1]
+    expect(page.banner()).to_have_attribute("data-state", "up", timeout=15_000)
+    page.wait_answered()
+    camera.take(page, "chat-back")
 
 
-def queued(browser: Browser, url: str, directory: Path) -> None:
+def queued(camera: Camera, chat: OwnChat, places: int) -> None:
     """Pages whose question waits behind those of others."""
-    crowd = [
-        chat_page(browser, url, "en-US", DESKTOP) for _ in range(int(os.environ["CHAT_PLACES"]) + 1)
-    ]
-    waiting = {
-        "desktop-en": chat_page(browser, url, "en-US", DESKTOP),
-        "phone-zh": chat_page(browser, url, "zh-CN", PHONE),
-    }
-    for chat in crowd:
-        chat.ask("Write a long story about a river, with many details.")
-    for name, chat in waiting.items():
-        chat.ask(QUESTION["zh-CN" if name.endswith("zh") else "en-US"])
-    for name, chat in waiting.items():
-        expect(chat.page.locator(".ai-message")).to_have_count(1, timeout=15_000)
-        expect(chat.banner()).to_have_attribute("data-state", "saturated", timeout=15_000)
-        chat.page.wait_for_timeout(500)
-        chat.page.screenshot(path=directory / f"{name}-queued.png")
-    for chat in crowd:
-        if chat.page.locator("#stop-button").is_visible():
-            chat.page.locator("#stop-button").click()
+    chat.fake.script.extend([Answer(("Once upon a time",), "hang")] * places)
+    crowd = [camera.visit(chat) for _ in range(places + 1)]
+    for page in crowd:
+        page.ask("Write a long story about a river.")
+        page.page.wait_for_timeout(300)
+    for name, locale, size in (
+        ("chat-queued", "en-US", DESKTOP),
+        ("chat-phone-queued-zh-CN", "zh-CN", PHONE),
+    ):
+        page = camera.visit(chat, locale, size)
+        page.ask(EXPLAIN[locale])
+        expect(page.page.locator(".ai-message")).to_have_count(1, timeout=15_000)
+        expect(page.banner()).to_have_attribute("data-state", "saturated", timeout=15_000)
+        camera.take(page, name)
+
+
+def own_looks(camera: Camera, directory: Path) -> None:
+    """A name, a logo and a colour of one's own, in the dark."""
+    (directory / "logo.svg").write_text(LEAF, encoding="utf-8")
+    looks = {"title": "Leaf Assistant", "logo_path": "logo.svg", "primary_color": "#9333ea"}
+    with OwnChat(directory, **looks) as chat:
+        page = camera.visit(chat, dark=True)
+        camera.take(page, "chat-dark-welcome")
+        answered(chat, page, SORT, SORTED)
+        camera.take(page, "chat-dark")
 
 
 def main() -> None:
     """Take all pictures."""
-    url, directory = sys.argv[1], Path(sys.argv[2])
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY / "docs" / "images"
     directory.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        pictures(browser, url, directory)
-        if "CHAT_STOP_COMMAND" in os.environ and "CHAT_START_COMMAND" in os.environ:
-            recovering(browser, url, directory)
-        if "CHAT_PLACES" in os.environ:
-            queued(browser, url, directory)
+        camera = Camera(browser, directory)
+        with tempfile.TemporaryDirectory() as place, OwnChat(Path(place)) as chat:
+            conversations(camera, chat)
+            recovering(camera, chat)
+        with (
+            tempfile.TemporaryDirectory() as place,
+            OwnChat(Path(place), concurrent_answers=2) as chat,
+        ):
+            queued(camera, chat, 2)
+        with tempfile.TemporaryDirectory() as place:
+            own_looks(camera, Path(place))
         browser.close()
 
 

@@ -30,12 +30,18 @@ class Admission:
     """Takes questions or refuses them, before anything is kept of them."""
 
     def __init__(
-        self, queue: AnswerQueue, limit: RateLimit, turns: Turns, metrics: Metrics
+        self,
+        queue: AnswerQueue,
+        limit: RateLimit,
+        turns: Turns,
+        metrics: Metrics,
+        message_max_chars: int,
     ) -> None:
         self._queue = queue
         self._limit = limit
         self._turns = turns
         self._metrics = metrics
+        self._message_max_chars = message_max_chars
 
     @contextmanager
     def taken(self, turn: Turn) -> Iterator[None]:
@@ -52,6 +58,8 @@ class Admission:
     def _refusal(self, turn: Turn) -> NotTaken | None:
         if self._turns.draining:
             return NotTaken(Failure.RESTARTING)
+        if len(turn.question) > self._message_max_chars:
+            return NotTaken(Failure.TOO_LONG)
         if self._queue.has_enough(turn.person):
             return NotTaken(Failure.TOO_MANY_AT_ONCE)
         if self._queue.is_full:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
 from string import Template
 
+from gpufleet_chat.attachments import MAX_FILES
+from gpufleet_chat.looks import Logo, read_logo, shades
+from gpufleet_chat.messages import Messages
 from gpufleet_chat.settings import Settings
 
 ASSETS = Path(__file__).parent / "assets"
@@ -17,6 +22,7 @@ WELCOME_TAGS = {
     "zh-CN": ("zh", "zh-CN", "zh-TW", "zh-HK", "zh-SG"),
 }
 LOGO_COLORS = {"light": "#111827", "dark": "#f3f4f6"}
+PAGE_TEXTS = "page."
 _FOREIGN_LINK = re.compile(r"<link\b[^>]*\bhref=\"https?://[^>]*>\s*")
 
 
@@ -29,12 +35,17 @@ def prepare(settings: Settings) -> Path:
     root = Path(settings.state_directory) / "app_root"
     if root.exists():
         shutil.rmtree(root)
+    logo = read_logo(Path(settings.logo_path)) if settings.logo_path else None
     values = {
         "title": settings.title,
         "root_path": settings.root_path,
         "upload_enabled": str(settings.upload_max_mib > 0).lower(),
         # Chainlit takes no bound of 0.
         "upload_max_mib": str(max(1, settings.upload_max_mib)),
+        "max_files": str(MAX_FILES),
+        # It knows no "system" here; the adapter sets it.
+        "theme": "dark" if settings.theme == "dark" else "light",
+        "avatar": f"avatar{logo.suffix if logo else '.svg'}",
     }
     (root / ".chainlit").mkdir(parents=True)
     _write(root / ".chainlit" / "config.toml", _render(ASSETS / "config.toml", values))
@@ -43,8 +54,8 @@ def prepare(settings: Settings) -> Path:
         for tag in tags:
             _write(root / f"chainlit_{tag}.md", text)
     shutil.copyfile(root / "chainlit_en.md", root / "chainlit.md")
-    _copy_public(root / "public", settings.title)
-    _copy_build(root / "build")
+    _write_public(root / "public", settings, logo)
+    _copy_build(root / "build", values["avatar"])
     return root
 
 
@@ -61,16 +72,47 @@ def chainlit_pages() -> Path:
     return Path(spec.origin).parent / "frontend" / "dist"
 
 
-def _copy_public(public: Path, title: str) -> None:
+def _write_public(public: Path, settings: Settings, logo: Logo | None) -> None:
     public.mkdir()
     for source in sorted((ASSETS / "public").iterdir()):
         # Contents only: the sources belong to root and may be read-only.
         shutil.copyfile(source, public / source.name)
-    shutil.copyfile(ASSETS / "public" / "avatar.svg", public / "favicon.svg")
-    width = str(48 + sum(_room(character) for character in title))
+    shade = shades(settings.primary_color)
+    colors = {
+        f"{name}_{theme}": value
+        for theme in ("light", "dark")
+        for name, value in (("primary", shade[theme].color), ("text", shade[theme].text))
+    }
+    _write(public / "theme.json", _render(ASSETS / "theme.json", colors))
+    _write(public / "values.js", _page_values(settings))
+    own = _render(ASSETS / "mark.svg", {"color": shade["light"].hexadecimal})
+    mark = logo or Logo(".svg", own.encode())
+    for name in ("avatar", "favicon"):
+        (public / f"{name}{mark.suffix}").write_bytes(mark.content)
+    width = str(48 + sum(_room(character) for character in settings.title))
     for theme, color in LOGO_COLORS.items():
-        values = {"title": title, "color": color, "width": width}
+        values = {"title": settings.title, "color": color, "width": width, "mark": _data_url(mark)}
         _write(public / f"logo_{theme}.svg", _render(ASSETS / "logo.svg", values))
+
+
+def _page_values(settings: Settings) -> str:
+    """The module through which the page's scripts know the settings and their texts."""
+    messages = Messages()
+    texts = {
+        language: {
+            key.removeprefix(PAGE_TEXTS): messages.text(key, language, most="{most}")
+            for key in sorted(messages.keys(language))
+            if key.startswith(PAGE_TEXTS)
+        }
+        for language in messages.languages
+    }
+    values = {"title": settings.title, "most": settings.message_max_chars, "texts": texts}
+    return f"export default {json.dumps(values, ensure_ascii=False, indent=1)};\n"
+
+
+def _data_url(picture: Logo) -> str:
+    kind = {".svg": "svg+xml", ".png": "png"}[picture.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(picture.content).decode()}"
 
 
 def _room(character: str) -> int:
@@ -80,11 +122,14 @@ def _room(character: str) -> int:
     return 18 if character.isupper() else 15
 
 
-def _copy_build(build: Path) -> None:
+def _copy_build(build: Path, avatar: str) -> None:
     pages = chainlit_pages()
     (build / "assets").mkdir(parents=True)
     index = (pages / "index.html").read_text(encoding="utf-8")
-    _write(build / "index.html", without_foreign_links(index))
+    # Its scripts are megabytes: until they run, the page need not be blank.
+    loading = f'<div id="root"><img id="loading" src="/public/{avatar}" alt=""></div>'
+    index = without_foreign_links(index).replace('<div id="root"></div>', loading)
+    _write(build / "index.html", index)
     for source in sorted((pages / "assets").iterdir()):
         # Source maps are half the size and of no use to a person.
         if source.suffix != ".map":

@@ -16,6 +16,7 @@ from gpufleet_chat import pdf_text
 
 # More than the context of most models; the rest is refused by the model itself.
 MAX_CHARACTERS = 1_000_000
+MAX_FILES = 5
 PDF_SECONDS = 30.0
 PDF_READER = pdf_text.__file__
 # A PDF can keep a processor busy for as long as it is let; others shall not wait for that.
@@ -47,6 +48,8 @@ class FileRefused(Exception):
 
 async def with_files(question: str, files: Sequence[File], max_mib: int) -> str:
     """The question with the text of each file before it, in marked blocks; raises FileRefused."""
+    if len(files) > MAX_FILES:
+        raise FileRefused("file.too_many", files[MAX_FILES].name)
     blocks = []
     left = MAX_CHARACTERS
     for file in files:

@@ -17,7 +17,8 @@ from chainlit.user import User
 
 from gpufleet_chat import services
 from gpufleet_chat.admission import NotTaken
-from gpufleet_chat.attachments import File, FileRefused, with_files
+from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
+from gpufleet_chat.bounds import socket_bytes
 from gpufleet_chat.chainlit_panel import panel
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
@@ -246,7 +247,9 @@ async def _run(
                     await _remove_from(chat, view)
                 await _make_last(chat, view)
                 chat.turn, chat.failed = turn, True
-                await view.fail(refusal.failure, turn.reference, True, refusal.seconds)
+                # The same question again is as long.
+                retry = refusal.failure is not Failure.TOO_LONG
+                await view.fail(refusal.failure, turn.reference, retry, refusal.seconds)
 
 
 async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
@@ -289,7 +292,7 @@ async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
     try:
         turn.question = await with_files(turn.question, turn.files, most)
     except FileRefused as error:
-        values = {"name": error.name, "most": str(most)}
+        values = {"name": error.name, "most": str(most), "count": str(MAX_FILES)}
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
@@ -355,8 +358,11 @@ async def _push_state(session: WebsocketSession, chat: Chat) -> None:
     if same_state and now - chat.pushed_at < COUNT_SECONDS:
         return
     chat.pushed, chat.pushed_at = told, now
-    text = _parts.messages.text(BANNERS[state], session.language, waiting=str(told[1]))
-    payload = {"type": "service-state", "state": state.value, "text": text}
+    # The page puts the time in, by its own clock and in the way of its country.
+    values = {"waiting": str(told[1]), "since": "{since}"}
+    text = _parts.messages.text(BANNERS[state], session.language, **values)
+    seconds = round(_parts.monitor.away_seconds())
+    payload = {"type": "service-state", "state": state.value, "text": text, "seconds": seconds}
     await sio.emit("window_message", payload, to=session.socket_id)
 
 
@@ -370,4 +376,9 @@ async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
 sio.on("stop", on_stop)
 # Not by its decorator, which tells the page that nothing runs, whatever runs.
 config.code.on_settings_update = on_settings_update
+# Chainlit's pages know a theme that its settings do not.
+if _parts.settings.theme == "system":
+    config.ui.default_theme = "system"
+# What is larger closes the connection without a word; a question that is too long gets one.
+sio.eio.max_http_buffer_size = socket_bytes(_parts.settings.message_max_chars)
 _parts.background.append(keep_pages_informed)

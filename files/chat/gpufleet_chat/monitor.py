@@ -51,6 +51,7 @@ class Monitor:
         self._offline_seconds = offline_seconds
         self._failures = 0
         self._nothing_runs_since: float | None = None
+        self._away_since: float | None = None
         self._up = asyncio.Event()
         self._changed = asyncio.Event()
         self.state = State.UNKNOWN
@@ -86,6 +87,10 @@ class Monitor:
             self._nothing_runs_since = now
         return now - self._nothing_runs_since >= self._offline_seconds
 
+    def away_seconds(self) -> float:
+        """For how long the back end has not been up; 0 while it is."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
     async def wait_up(self, seconds: float) -> bool:
         """Wait until the back end is up, for so long at most; answers whether it is."""
         try:
@@ -116,8 +121,11 @@ class Monitor:
         log.info(event("backend_state", before=self.state.value, now=state.value))
         self.state = state
         if state is State.UP:
+            self._away_since = None
             self._up.set()
         else:
+            # From recovering to offline it is the same absence.
+            self._away_since = self._away_since or time.monotonic()
             self._up.clear()
         # A fresh event for the next change; those who waited hold the old one.
         self._changed.set()

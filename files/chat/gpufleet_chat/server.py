@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from gpufleet_chat import app_root, metrics, services
+from gpufleet_chat.bounds import BodyBound, socket_bytes
 from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import State
@@ -52,6 +53,11 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
     mount_chainlit(app, str(MOUNT_TARGET), path=settings.root_path or "/")
     page = chainlit.server.get_html_template(settings.root_path)
     app.add_middleware(Visitors, path=settings.root_path or "/")
+    app.add_middleware(
+        BodyBound,
+        upload_max_mib=settings.upload_max_mib,
+        message_max_chars=settings.message_max_chars,
+    )
     # Added last, hence outermost: it marks the cookies of all others.
     app.add_middleware(Guard, policy=content_security_policy(page))
     return app, parts
@@ -166,5 +172,6 @@ def serve(settings: Settings, secrets: Secrets) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=LAST_SECONDS,
+        ws_max_size=socket_bytes(settings.message_max_chars),
     )
     DrainingServer(config, parts).run()

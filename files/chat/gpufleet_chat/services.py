@@ -55,7 +55,13 @@ def build(settings: Settings, secrets: Secrets) -> Services:
         answerer=Answerer(settings, upstream, monitor, queue, metrics),
         turns=turns,
         queue=queue,
-        admission=Admission(queue, RateLimit(settings.messages_per_minute), turns, metrics),
+        admission=Admission(
+            queue,
+            RateLimit(settings.messages_per_minute),
+            turns,
+            metrics,
+            settings.message_max_chars,
+        ),
         metrics=metrics,
     )
 

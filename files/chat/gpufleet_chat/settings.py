@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gpufleet_chat.looks import THEMES, LooksError, check_color, read_logo
+
 
 class SettingsError(Exception):
     """A setting is missing, unknown or out of range; the message ends with the remedy."""
@@ -43,6 +45,9 @@ class Settings:
     port: int = 7860
     root_path: str = ""
     title: str = "Chat"
+    logo_path: str | None = None
+    primary_color: str = "#0f766e"
+    theme: str = "system"
     upstream_ca_path: str | None = None
     model: str | None = None
     system_prompt: str | None = None
@@ -50,6 +55,7 @@ class Settings:
     temperature: float | None = None
     settings_panel: bool = True
     upload_max_mib: int = 10
+    message_max_chars: int = 100_000
     request_timeout_seconds: float = 60.0
     recovery_wait_seconds: float = 900.0
     drain_seconds: float = 60.0
@@ -79,6 +85,7 @@ _MINIMUM: dict[str, float] = {
     "max_tokens": 1,
     "temperature": 0,
     "upload_max_mib": 0,
+    "message_max_chars": 1000,
     "request_timeout_seconds": 0.1,
     "recovery_wait_seconds": 0,
     "drain_seconds": 0,
@@ -99,7 +106,8 @@ _TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 def load_settings(path: Path) -> Settings:
     """Read settings.json.
 
-    Raises SettingsError for an unreadable file, an unknown key or a value out of range.
+    Raises SettingsError for an unreadable file, an unknown key or a value out of range. A relative
+    logo_path is beside the file.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -107,6 +115,8 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(f"cannot read {path}: {error.strerror}; give a readable file") from None
     except ValueError as error:
         raise SettingsError(f"{path} is not JSON ({error}); render it again") from None
+    if isinstance(data, dict) and isinstance(data.get("logo_path"), str):
+        data["logo_path"] = str(path.parent / data["logo_path"])
     return parse_settings(data)
 
 
@@ -116,6 +126,7 @@ def parse_settings(data: object) -> Settings:
         raise SettingsError("the settings are not a JSON object; write one with named keys")
     settings = Settings(**_values(Settings, data, ""))
     _check_texts(settings)
+    _check_looks(settings)
     return settings
 
 
@@ -210,3 +221,17 @@ def _check_texts(settings: Settings) -> None:
         raise SettingsError(
             f'the setting "upstream_ca_path" names {ca_path}, which is no file; install it'
         )
+
+
+def _check_looks(settings: Settings) -> None:
+    if settings.theme not in THEMES:
+        raise SettingsError(f'the setting "theme" must be one of {", ".join(THEMES)}; choose one')
+    try:
+        check_color(settings.primary_color)
+    except LooksError as error:
+        raise SettingsError(f'the setting "primary_color": {error}') from None
+    if settings.logo_path is not None:
+        try:
+            read_logo(Path(settings.logo_path))
+        except LooksError as error:
+            raise SettingsError(f'the setting "logo_path": {error}') from None

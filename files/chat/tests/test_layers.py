@@ -15,6 +15,7 @@ ADAPTER = {
     "chainlit_view",
     "server",
     "headers",
+    "bounds",
     "visitors",
     "__main__",
 }

@@ -340,6 +340,13 @@ CASES: dict[str, Case] = {
     ),
     # The chat.
     "title": ({"chainlit_title": "<b>Chat</b>"}, "chainlit_title", ["one printable line"]),
+    "colour": ({"chainlit_primary_color": "teal"}, "chainlit_primary_color", ["#0f766e"]),
+    "logo": (
+        {"chainlit_logo_path": "/nowhere/logo.svg"},
+        "chainlit_logo_path",
+        ["/nowhere/logo.svg cannot be read", "SVG or PNG"],
+    ),
+    "theme": ({"chainlit_theme": "night"}, "chainlit_theme", ["system, light, dark"]),
     "temperature": ({"chainlit_temperature": "hot"}, "chainlit_temperature", ["0 or more"]),
     "address of the API": (
         {"chainlit_upstream_url": "gateway/v1"},
