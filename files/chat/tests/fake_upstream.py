@@ -96,7 +96,10 @@ class FakeUpstream:
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
-        values = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
+        values = {
+            name.lower(): value
+            for name, _, value in (line.partition(": ") for line in head[1:] if line)
+        }
         path = head[0].split(" ")[1]
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == "/v1/health":
@@ -107,7 +110,7 @@ class FakeUpstream:
             await _plain(writer, 200, {"data": listed})
         else:
             self.requests.append(json.loads(body))
-            self.authorizations.append(values.get("Authorization"))
+            self.authorizations.append(values.get("authorization"))
             behaviour = self.script.popleft() if self.script else self.default
             await self._behave(behaviour, reader, writer)
 

@@ -12,6 +12,7 @@ PACKAGE = Path(gpufleet_chat.__file__).parent
 ADAPTER = {
     "chainlit_app",
     "chainlit_panel",
+    "chainlit_tokens",
     "chainlit_view",
     "server",
     "headers",
