@@ -126,7 +126,7 @@ class FakeUpstream:
             return
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
+            b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
         )
         for piece in behaviour.pieces:
             await _chunk(writer, {"choices": [{"delta": {behaviour.field_name: piece}}]})

@@ -12,6 +12,7 @@ PACKAGE = Path(gpufleet_chat.__file__).parent
 ADAPTER = {
     "chainlit_app",
     "chainlit_panel",
+    "chainlit_sessions",
     "chainlit_tokens",
     "chainlit_view",
     "server",
