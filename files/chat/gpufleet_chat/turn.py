@@ -258,6 +258,7 @@ class Answerer:
                 log.info(
                     event("upstream_fault", ref=turn.reference, attempt=attempt, cause=str(error))
                 )
+                self._metrics.backend_faults.labels(type(error).__name__.lower()).inc()
                 attempt += 1
                 delay = min(
                     retry.first_delay_seconds * 2 ** min(attempt - 1, 30), retry.max_delay_seconds

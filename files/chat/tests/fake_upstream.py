@@ -49,6 +49,8 @@ class FakeUpstream:
 
     default: Behaviour = Answer(("Paris", "."))
     healthy: bool = True
+    # Answers that are no HTTP.
+    garbage: bool = False
     health_code: str = "no_instance_is_ready"
     models: tuple[str, ...] = ("fake",)
     context_tokens: int | None = None
@@ -111,6 +113,9 @@ class FakeUpstream:
         else:
             self.requests.append(json.loads(body))
             self.authorizations.append(values.get("authorization"))
+            if self.garbage:
+                writer.write(b"\x00\x01 no status\r\n\r\n")
+                return
             behaviour = self.script.popleft() if self.script else self.default
             await self._behave(behaviour, reader, writer)
 
