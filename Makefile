@@ -31,6 +31,10 @@ help: ## Show what can be made
 setup: ## Install what the demo and the tests need on this machine
 	@$(step) "Set up this machine" molecule/test_hosts/setup.sh
 
+.PHONY: tools
+tools: # The part of it that needs no test host
+	@$(step) "Install the development tools" tests/dev_tools.sh
+
 .PHONY: demo
 demo: setup ## Roll the stack out to a test host and print where to chat
 	@$(step) "Boot the test host" ansible-playbook -i $(demo_inventory) molecule/test_hosts/create.yml
@@ -123,7 +127,8 @@ molecule: core ## Run one scenario: make molecule SCENARIO=default
 	molecule test --scenario-name $(SCENARIO)
 
 .PHONY: bench
-bench: setup stop $(plot_python) ## Measure on a fresh host: make bench BENCH=recovery
+# The chat is measured without any host.
+bench: $(if $(filter chat,$(BENCH)),tools,setup stop) $(plot_python) ## Measure: make bench BENCH=recovery, or chat
 	tests/bench/$(BENCH)/run.sh $(plot_python)
 
 $(plot_python): tests/bench/requirements.lock

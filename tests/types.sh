@@ -12,8 +12,9 @@ MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts mol
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 MYPYPATH=molecule/test_hosts mypy molecule/gateway
 MYPYPATH=molecule/test_hosts:molecule/resilience/tests:tests/browser:files/alert/tests mypy molecule/resilience
-MYPYPATH=molecule/test_hosts mypy tests/bench
+MYPYPATH=molecule/test_hosts mypy tests/bench/recovery
 mypy files/bench
 MYPYPATH=.collections:files/guard:files/bench:plugins/module_utils:tests/gpu/host:tests/gpu/throughput mypy tests/gpu
 MYPYPATH=files/chat:files/chat/tests mypy --python-executable "$1" files/chat
+MYPYPATH=tests/bench/chat mypy --python-executable "$1" tests/bench/chat
 MYPYPATH=files/alert:files/alert/tests mypy --python-executable "$2" files/alert

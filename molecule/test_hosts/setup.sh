@@ -4,7 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-uv_version=0.13.9
 # Both may be lowered at your own risk.
 needed_memory_gib=${GPUFLEET_NEEDED_MEMORY_GIB:-10}
 needed_disk_gib=${GPUFLEET_NEEDED_DISK_GIB:-20}
@@ -58,12 +57,4 @@ if [ "${#missing[@]}" -gt 0 ]; then
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-  || refuse "its Python is $(python3 -V | cut -d' ' -f2), the tools need 3.11 or newer" "put a newer python3 first in PATH"
-if [ ! -x .venv/bin/uv ] || [ requirements-dev.lock -nt .venv/.synced ]; then
-  echo "Installing the development tools into .venv"
-  [ -x .venv/bin/pip ] || python3 -m venv --clear .venv
-  .venv/bin/pip install --quiet --disable-pip-version-check "uv==$uv_version"
-  .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements-dev.lock
-  touch .venv/.synced
-fi
+tests/dev_tools.sh

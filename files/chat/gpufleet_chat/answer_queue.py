@@ -39,7 +39,7 @@ class AnswerQueue:
     def __init__(self, at_once: int, length: int, per_person: int) -> None:
         self.at_once = at_once
         self.length = length
-        self._per_person = per_person
+        self.per_person = per_person
         self._admitted: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
         # When the last answer of a person ended, as long as they have a question here.
@@ -74,7 +74,7 @@ class AnswerQueue:
 
     def has_enough(self, person: str) -> bool:
         """Whether this person has as many questions in progress and waiting as one may have."""
-        return self._admitted[person] >= self._per_person
+        return self._admitted[person] >= self.per_person
 
     @contextmanager
     def admitted(self, person: str) -> Iterator[None]:

@@ -39,6 +39,7 @@ def prepare(settings: Settings) -> Path:
     values = {
         "title": settings.title,
         "root_path": settings.root_path,
+        "session_keep_seconds": str(settings.session_keep_seconds),
         "upload_enabled": str(settings.upload_max_mib > 0).lower(),
         # Chainlit takes no bound of 0.
         "upload_max_mib": str(max(1, settings.upload_max_mib)),

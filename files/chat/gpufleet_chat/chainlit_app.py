@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import chainlit as cl
-from chainlit.chat_context import chat_contexts
 from chainlit.config import config
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
@@ -20,6 +19,7 @@ from gpufleet_chat.admission import NotTaken
 from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
 from gpufleet_chat.bounds import socket_bytes
 from gpufleet_chat.chainlit_panel import panel
+from gpufleet_chat.chainlit_sessions import GRACE_SECONDS, Janitor, connect
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
     EXPORT_FORMATS,
@@ -324,6 +324,7 @@ async def _offer_thinking(session: WebsocketSession, chat: Chat) -> None:
 
 async def keep_pages_informed() -> None:
     """Push the state of the back end to every page, catch up pages that came back, tidy up."""
+    janitor = Janitor(_parts.settings.session_keep_seconds + GRACE_SECONDS)
     while True:
         for session in list(ws_sessions_id.values()):
             await _inform(session)
@@ -331,9 +332,7 @@ async def keep_pages_informed() -> None:
             _parts.turns.stop(StopReason.ABANDONED, gone)
             del _chats[gone]
         _parts.metrics.sessions.set(len(ws_sessions_id))
-        # Chainlit never drops these itself.
-        for gone in chat_contexts.keys() - ws_sessions_id.keys():
-            del chat_contexts[gone]
+        await janitor.tidy()
         await _parts.monitor.wait_change(PRESENCE_SECONDS)
 
 
@@ -373,6 +372,7 @@ async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
         await sio.emit("task_start", {}, to=session.socket_id)
 
 
+sio.on("connect", connect)
 sio.on("stop", on_stop)
 # Not by its decorator, which tells the page that nothing runs, whatever runs.
 config.code.on_settings_update = on_settings_update

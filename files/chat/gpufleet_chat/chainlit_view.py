@@ -8,6 +8,7 @@ from chainlit.server import sio
 from chainlit.session import WebsocketSession
 from chainlit.utils import utc_now
 
+from gpufleet_chat.chainlit_tokens import send_token
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.turn import Failure, Waiting
 from gpufleet_chat.upstream import Delta
@@ -42,8 +43,11 @@ class TurnView:
             await self._think(delta.text)
             return
         await self._end_thinking()
-        if self._answer.created_at is None:
-            self._answer.created_at = utc_now()
+        if self._answer.streaming:
+            self._answer.content += delta.text
+            send_token(cl.context.session, self._answer.id, delta.text)
+            return
+        self._answer.created_at = self._answer.created_at or utc_now()
         await self._answer.stream_token(delta.text)
 
     async def forgot(self) -> None:
@@ -175,6 +179,10 @@ class TurnView:
             self._thinking = cl.Step(name=self._text("thinking"), type="llm", parent_id=self.run_id)
             self._thinking.start = utc_now()
             await self._thinking.send()
+        if self._thinking.streaming:
+            self._thinking.output += text
+            send_token(cl.context.session, self._thinking.id, text)
+            return
         await self._thinking.stream_token(text)
 
     async def _end_thinking(self) -> None:

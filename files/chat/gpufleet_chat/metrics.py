@@ -62,6 +62,14 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self.backend_faults = Counter(
+            "gpufleet_chat_backend_faults",
+            "Requests to the back end that gave no answer or broke off, repeated ones included.",
+            ["kind"],
+            registry=self._registry,
+        )
+        for kind in ("busy", "unavailable", "cut"):
+            self.backend_faults.labels(kind)
         self.sessions = Gauge(
             "gpufleet_chat_sessions",
             "Chats kept in memory: open pages, and closed ones that may come back.",
@@ -73,6 +81,13 @@ class Metrics:
             lambda: queue.waiting
         )
         self._gauge("queue_limit", "How many questions may wait.").set(queue.length)
+        self._gauge(
+            "person_limit", "How many questions one person may have in progress and waiting."
+        ).set(queue.per_person)
+        self.rate_limit = self._gauge(
+            "person_limit_per_minute", "How many questions one person may ask a minute; 0: any."
+        )
+        self.draining = self._gauge("draining", "1 from the signal to stop to the end.")
         self._gauge("saturated", "1 while people wait because of others.").set_function(
             lambda: queue.is_saturated
         )

@@ -47,6 +47,8 @@ def build(settings: Settings, secrets: Secrets) -> Services:
     )
     metrics = Metrics(queue, monitor)
     turns = Turns()
+    metrics.rate_limit.set(settings.messages_per_minute)
+    metrics.draining.set_function(lambda: turns.draining)
     return Services(
         settings=settings,
         messages=Messages(),

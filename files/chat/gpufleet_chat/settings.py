@@ -59,6 +59,7 @@ class Settings:
     request_timeout_seconds: float = 60.0
     recovery_wait_seconds: float = 900.0
     drain_seconds: float = 60.0
+    session_keep_seconds: int = 3600
     messages_per_minute: int = 10
     concurrent_answers: int = 64
     queue_length: int = 100
@@ -89,6 +90,7 @@ _MINIMUM: dict[str, float] = {
     "request_timeout_seconds": 0.1,
     "recovery_wait_seconds": 0,
     "drain_seconds": 0,
+    "session_keep_seconds": 1,
     "messages_per_minute": 0,
     "concurrent_answers": 1,
     "queue_length": 0,

@@ -258,6 +258,7 @@ class Answerer:
                 log.info(
                     event("upstream_fault", ref=turn.reference, attempt=attempt, cause=str(error))
                 )
+                self._metrics.backend_faults.labels(type(error).__name__.lower()).inc()
                 attempt += 1
                 delay = min(
                     retry.first_delay_seconds * 2 ** min(attempt - 1, 30), retry.max_delay_seconds
@@ -310,7 +311,7 @@ class Answerer:
     async def _stream(self, turn: Turn, conversation: Conversation, display: Display) -> None:
         request = self._request(turn, conversation, await self._upstream.model(turn.model))
         first_at: float | None = None
-        pieces = 0
+        tokens = 0
         async with aclosing(self._upstream.stream(request)) as stream:
             async for item in stream:
                 if isinstance(item, Usage):
@@ -327,14 +328,14 @@ class Answerer:
                     await display.resume()
                     if conversation.news_of_forgetting():
                         await display.forgot()
-                pieces += 1
-                turn.tokens += 1
-                self._metrics.tokens.inc()
+                tokens += item.tokens
+                turn.tokens += item.tokens
+                self._metrics.tokens.inc(item.tokens)
                 if not item.reasoning:
                     turn.answer += item.text
                 await display.show(item)
-        if first_at is not None and pieces > 1:
-            self._metrics.token_time.observe((time.monotonic() - first_at) / (pieces - 1))
+        if first_at is not None and tokens > 1:
+            self._metrics.token_time.observe((time.monotonic() - first_at) / (tokens - 1))
         await display.resume()
 
     def _request(self, turn: Turn, conversation: Conversation, model: Model) -> Request:

@@ -8,13 +8,15 @@ import json
 import math
 import ssl
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypedDict
 
+import aiohttp
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from gpufleet_chat.choices import Choices
 from gpufleet_chat.settings import Secrets, Settings
@@ -22,6 +24,8 @@ from gpufleet_chat.settings import Secrets, Settings
 CONNECT_SECONDS = 5.0
 BUSY_SECONDS = 2.0
 BUSY_MAX_SECONDS = 15.0
+# What a connection can meet; the transport does not translate every error of its own.
+FAULTS = (httpx.HTTPError, aiohttp.ClientError)
 # How long the list of models may be old before a page asks for it again.
 MODELS_SECONDS = 30.0
 # The switches of the families that think; a template ignores one that it does not know.
@@ -80,6 +84,7 @@ class Delta:
 
     text: str
     reasoning: bool = False
+    tokens: int = 1
 
 
 class UpstreamError(Exception):
@@ -110,6 +115,21 @@ class Refused(UpstreamError):
     """The request is wrong in itself; sending it again cannot help."""
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """The back end has said why the answer ends; its end mark may be missing then."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """Nothing more comes; cut says why, unless this is the end mark."""
+
+    cut: str | None = None
+
+
+_Item = Delta | Usage | LengthReached | _Finished | _End
+
+
 class Upstream:
     """Talks to {upstream_url}/chat/completions, /models and /health over one connection pool."""
 
@@ -132,10 +152,9 @@ class Upstream:
             base_url=settings.upstream_url.rstrip("/") + "/",
             headers=headers,
             verify=verify,
-            transport=transport,
+            transport=transport or _transport(verify),
             # Silence is timed per event below: keep-alive comments would reset a read timeout.
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
             # The gateway is a fixed address; a proxy variable of the host must not divert it.
             trust_env=False,
         )
@@ -149,7 +168,7 @@ class Upstream:
         seconds = self._settings.monitor.timeout_seconds
         try:
             response = await self._client.get("health", timeout=seconds)
-        except httpx.HTTPError:
+        except FAULTS:
             return Health.NOT_READY
         if response.status_code == 200:
             return Health.READY
@@ -188,6 +207,7 @@ class Upstream:
     async def stream(self, request: Request) -> AsyncGenerator[Delta | Usage | LengthReached, None]:
         """The answer, piece by piece, and what the back end says of its length.
 
+        Tokens that have come together are one piece: who falls behind catches up.
         Raises Unavailable or Busy before the first piece, Cut after it, TooLong or Refused.
         """
         silence = self._settings.request_timeout_seconds
@@ -201,36 +221,38 @@ class Upstream:
                 async with self._client.stream("POST", "chat/completions", json=body) as response:
                     if response.status_code != 200:
                         raise await self._failure(response)
-                    async with aclosing(_events(response)) as events:
-                        async for item in events:
-                            if isinstance(item, str):
-                                break
-                            delta = _delta(item)
-                            finished = finished or _finish_reason(item) is not None
-                            if (usage := _usage(item)) is not None:
-                                yield usage
-                            if _finish_reason(item) == "length":
-                                yield LengthReached()
-                            if delta is None:
-                                continue
-                            if delta.reasoning:
-                                self._thinkers.add(request.model)
-                            limit.reschedule(None)
-                            begun = True
-                            if partial:
-                                delta, overlap = _join(delta, overlap)
-                            if delta.text:
-                                yield delta
-                            limit.reschedule(asyncio.get_running_loop().time() + silence)
-                        else:
-                            # The stream ended without its end mark.
-                            if not finished:
-                                raise Cut("the stream ended early")
+                    async with aclosing(_batches(response)) as batches:
+                        async for batch in batches:
+                            heard = any(isinstance(item, Delta) for item in batch)
+                            if heard:
+                                limit.reschedule(None)
+                            for item in batch:
+                                if isinstance(item, _End):
+                                    if item.cut is None:
+                                        return
+                                    raise Cut(item.cut)
+                                if isinstance(item, _Finished):
+                                    finished = True
+                                    continue
+                                if isinstance(item, Delta):
+                                    begun = True
+                                    if item.reasoning:
+                                        self._thinkers.add(request.model)
+                                    if partial:
+                                        item, overlap = _join(item, overlap)
+                                    if not item.text:
+                                        continue
+                                yield item
+                            if heard:
+                                limit.reschedule(asyncio.get_running_loop().time() + silence)
+                    # The stream ended without its end mark.
+                    if not finished:
+                        raise Cut("the stream ended early")
         except TimeoutError:
             self._forget_models()
             detail = f"no byte for {silence:g} s"
             raise (Cut(detail) if begun else Unavailable(detail)) from None
-        except (httpx.HTTPError, Cut) as error:
+        except (*FAULTS, Cut) as error:
             self._forget_models()
             detail = f"{type(error).__name__}: {error}"
             raise (Cut(detail) if begun else Unavailable(detail)) from error
@@ -238,7 +260,7 @@ class Upstream:
     async def _list_models(self, seconds: float) -> None:
         try:
             response = await self._client.get("models", timeout=seconds)
-        except httpx.HTTPError as error:
+        except FAULTS as error:
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         if response.status_code != 200:
             raise await self._failure(response)
@@ -298,22 +320,59 @@ def _model(item: dict[str, Any]) -> Model:
     return Model(str(item["id"]), length if isinstance(length, int) and length > 0 else None)
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any] | str, None]:
-    """The decoded data of each server-sent event; "[DONE]" comes as a text."""
-    async for line in response.aiter_lines():
-        if not line.startswith("data:"):
+def _transport(verify: ssl.SSLContext | bool) -> AiohttpTransport:
+    """Reads at a third of the processor time of httpx's own; 0 stands for no limit."""
+    limits = httpx.Limits(max_connections=0, keepalive_expiry=5)
+    return AiohttpTransport(verify=verify, limits=limits, trust_env=False)
+
+
+async def _batches(response: httpx.Response) -> AsyncGenerator[list[_Item], None]:
+    """What each read from the network holds of server-sent events."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield _tokens_together(_items(lines))
+    yield list(_items([rest]))
+
+
+def _items(lines: Sequence[bytes]) -> Iterator[_Item]:
+    """The decoded events, up to an end."""
+    for line in lines:
+        if not line.startswith(b"data:"):
             continue
         data = line[5:].strip()
-        if data == "[DONE]":
-            yield data
+        if data == b"[DONE]":
+            yield _End()
             return
         try:
-            item = json.loads(data)
+            event = json.loads(data)
         except ValueError:
-            raise Cut("an event is not JSON") from None
-        if not isinstance(item, dict) or "error" in item:
-            raise Cut("an error came inside the stream")
-        yield item
+            yield _End("an event is not JSON")
+            return
+        if not isinstance(event, dict) or "error" in event:
+            yield _End("an error came inside the stream")
+            return
+        if (usage := _usage(event)) is not None:
+            yield usage
+        reason = _finish_reason(event)
+        if reason is not None:
+            yield _Finished()
+        if reason == "length":
+            yield LengthReached()
+        if (delta := _delta(event)) is not None:
+            yield delta
+
+
+def _tokens_together(items: Iterator[_Item]) -> list[_Item]:
+    """Make one piece of tokens that follow each other."""
+    joined: list[_Item] = []
+    for item in items:
+        last = joined[-1] if joined else None
+        if isinstance(item, Delta) and isinstance(last, Delta) and item.reasoning == last.reasoning:
+            joined[-1] = replace(last, text=last.text + item.text, tokens=last.tokens + item.tokens)
+        else:
+            joined.append(item)
+    return joined
 
 
 def _choice(item: dict[str, Any]) -> dict[str, Any]:
@@ -350,7 +409,7 @@ def _join(delta: Delta, overlap: str) -> tuple[Delta, str]:
     text = delta.text
     while overlap and text and text[0] == overlap[0]:
         text, overlap = text[1:], overlap[1:]
-    return Delta(text), "" if text else overlap
+    return Delta(text, tokens=delta.tokens), "" if text else overlap
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -49,6 +49,8 @@ class FakeUpstream:
 
     default: Behaviour = Answer(("Paris", "."))
     healthy: bool = True
+    # Answers that are no HTTP.
+    garbage: bool = False
     health_code: str = "no_instance_is_ready"
     models: tuple[str, ...] = ("fake",)
     context_tokens: int | None = None
@@ -96,7 +98,10 @@ class FakeUpstream:
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if ": " in line)
-        values = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
+        values = {
+            name.lower(): value
+            for name, _, value in (line.partition(": ") for line in head[1:] if line)
+        }
         path = head[0].split(" ")[1]
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         if path == "/v1/health":
@@ -107,7 +112,10 @@ class FakeUpstream:
             await _plain(writer, 200, {"data": listed})
         else:
             self.requests.append(json.loads(body))
-            self.authorizations.append(values.get("Authorization"))
+            self.authorizations.append(values.get("authorization"))
+            if self.garbage:
+                writer.write(b"\x00\x01 no status\r\n\r\n")
+                return
             behaviour = self.script.popleft() if self.script else self.default
             await self._behave(behaviour, reader, writer)
 
@@ -123,7 +131,7 @@ class FakeUpstream:
             return
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
+            b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
         )
         for piece in behaviour.pieces:
             await _chunk(writer, {"choices": [{"delta": {behaviour.field_name: piece}}]})

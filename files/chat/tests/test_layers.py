@@ -12,6 +12,8 @@ PACKAGE = Path(gpufleet_chat.__file__).parent
 ADAPTER = {
     "chainlit_app",
     "chainlit_panel",
+    "chainlit_sessions",
+    "chainlit_tokens",
     "chainlit_view",
     "server",
     "headers",

@@ -53,6 +53,8 @@ async def test_values() -> None:
     assert before["gpufleet_chat_questions_total", ("answered", "none")] == 0
     assert before["gpufleet_chat_answers_limit", ()] == 3
     assert before["gpufleet_chat_queue_limit", ()] == 7
+    assert before["gpufleet_chat_person_limit", ()] == 5
+    assert before["gpufleet_chat_backend_faults_total", ("cut",)] == 0
     assert before["gpufleet_chat_backend_state", ("unknown",)] == 1
     await monitor.check_now()
     after = values(metrics)

@@ -238,6 +238,7 @@ async def test_sigterm_lets_the_answer_finish(start: Start, fake: FakeUpstream) 
     chat.signal(signal.SIGTERM)
     response = await until_status(f"{chat.url}/readyz", 503)
     assert response.json()["reason"] == "draining"
+    assert "gpufleet_chat_draining 1.0" in (await get(f"{chat.url}/metrics")).text
     late = Page(chat.url)
     await late.open()
     await late.ask("too late")
