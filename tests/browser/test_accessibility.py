@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
-from pathlib import Path
+from importlib.resources import files
 
 import pytest
 from chat_page import ChatPage
@@ -13,8 +13,7 @@ from own_chat import Answer, OwnChat
 from playwright.sync_api import FloatRect, Page, expect
 
 Visit = Callable[..., ChatPage]
-# Version 4.11.0, as npm has it, under the Mozilla Public License 2.0.
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+AXE = files("axe_playwright_python") / "axe.min.js"
 RICH = (
     "# Heading\n\nA [link](http://foreign.example/) and `code`.\n\n"
     "```python\nprint(1)  # a comment\n```\n\n|a|b|\n|-|-|\n|1|2|\n"
@@ -76,7 +75,7 @@ def test_axe_finds_nothing(
 ) -> None:
     page = visit(own_chat.url, locale, color_scheme=theme, viewport={"width": width, "height": 844})
     # By the browser itself, whom the page's policy does not bind; evaluated, it would be refused.
-    page.page.context.add_init_script(path=AXE)
+    page.page.context.add_init_script(script=AXE.read_text(encoding="utf-8"))
     page.open()
     page.page.wait_for_timeout(1000)
     assert findings(page.page) == []
