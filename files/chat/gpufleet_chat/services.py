@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gpufleet_chat.admission import Admission
 from gpufleet_chat.answer_queue import AnswerQueue
+from gpufleet_chat.logins import Logins
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor, State
@@ -30,6 +31,7 @@ class Services:
     queue: AnswerQueue
     admission: Admission
     metrics: Metrics
+    logins: Logins
     background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
 
     def state(self) -> State:
@@ -57,6 +59,7 @@ def build(settings: Settings, secrets: Secrets) -> Services:
         queue=queue,
         admission=Admission(queue, RateLimit(settings.messages_per_minute), turns, metrics),
         metrics=metrics,
+        logins=Logins(settings, secrets),
     )
 
 

@@ -15,6 +15,8 @@ ADAPTER = {
     "chainlit_view",
     "server",
     "headers",
+    "chainlit_login",
+    "client_address",
     "visitors",
     "__main__",
 }
