@@ -11,6 +11,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_gateway import
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_groups import check_groups
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_instances import check_instances
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_links import check_links
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_login import check_login
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_placeholders import (
     check_placeholders,
 )
@@ -33,7 +34,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Fleet
 _PER_HOST = (check_production, check_secrets, check_ports, check_alerting)
 _PER_GROUP = {
     "inference": (check_instances, check_timing),
-    "chat": (check_chat,),
+    "chat": (check_chat, check_login),
     "gateway": (check_gateway,),
 }
 

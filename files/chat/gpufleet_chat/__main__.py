@@ -1,10 +1,11 @@
-"""python -m gpufleet_chat [--wait SECONDS] settings.json"""
+"""python -m gpufleet_chat [--wait SECONDS] settings.json, or --hash-password"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from getpass import getpass
 from pathlib import Path
 
 from gpufleet_chat import logs
@@ -19,14 +20,23 @@ def main() -> int:
     Exit status: 78 for settings that must be corrected before another start, 1 for a wait in vain.
     """
     parser = argparse.ArgumentParser(prog="gpufleet_chat", description="The chat application.")
-    parser.add_argument("settings", type=Path, help="path of settings.json")
+    parser.add_argument("settings", type=Path, nargs="?", help="path of settings.json")
     parser.add_argument(
         "--wait",
         type=float,
         metavar="SECONDS",
         help="do not serve: wait until a chat with these settings answers, this long at most",
     )
+    parser.add_argument(
+        "--hash-password",
+        action="store_true",
+        help="do not serve: print the hash of the password that is read from standard input",
+    )
     arguments = parser.parse_args()
+    if arguments.hash_password:
+        return _hash_password()
+    if arguments.settings is None:
+        parser.error("give the path of settings.json")
     logs.configure()
     try:
         settings = load_settings(arguments.settings)
@@ -44,7 +54,24 @@ def main() -> int:
     # systemd 252 shows credentials to the main process alone.
     from gpufleet_chat.server import serve
 
-    serve(settings, load_secrets(os.environ.get("CREDENTIALS_DIRECTORY")))
+    try:
+        serve(settings, load_secrets(os.environ.get("CREDENTIALS_DIRECTORY")))
+    except SettingsError as error:
+        print(f"gpufleet_chat: {error}", file=sys.stderr)
+        return EX_CONFIG
+    return 0
+
+
+def _hash_password() -> int:
+    """Print the hash of the password on standard input, for the list of users."""
+    from gpufleet_chat.users import hash_password
+
+    password = getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline()
+    try:
+        print(hash_password(password.rstrip("\r\n")))
+    except ValueError as error:
+        print(f"gpufleet_chat: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

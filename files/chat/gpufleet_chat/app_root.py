@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from gpufleet_chat.attachments import MAX_FILES
+from gpufleet_chat.login_texts import write_translations
 from gpufleet_chat.looks import Logo, read_logo, shades
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.settings import Settings
@@ -29,8 +30,9 @@ _FOREIGN_LINK = re.compile(r"<link\b[^>]*\bhref=\"https?://[^>]*>\s*")
 def prepare(settings: Settings) -> Path:
     """Build the directory and return it; an older one is replaced.
 
-    It holds .chainlit/config.toml, the welcome texts, public/, and build/: Chainlit's own
-    pages without their links to foreign hosts. Chainlit adds .files and its translations.
+    It holds .chainlit/config.toml, the texts of Chainlit's page with those of our login, the
+    welcome texts, public/, and build/: Chainlit's own pages without their links to foreign hosts.
+    Chainlit adds .files.
     """
     root = Path(settings.state_directory) / "app_root"
     if root.exists():
@@ -40,6 +42,7 @@ def prepare(settings: Settings) -> Path:
         "title": settings.title,
         "root_path": settings.root_path,
         "session_keep_seconds": str(settings.session_keep_seconds),
+        "login_session_seconds": str(settings.login_session_hours * 3600),
         "upload_enabled": str(settings.upload_max_mib > 0).lower(),
         # Chainlit takes no bound of 0.
         "upload_max_mib": str(max(1, settings.upload_max_mib)),
@@ -50,6 +53,8 @@ def prepare(settings: Settings) -> Path:
     }
     (root / ".chainlit").mkdir(parents=True)
     _write(root / ".chainlit" / "config.toml", _render(ASSETS / "config.toml", values))
+    translations = _chainlit() / "translations"
+    write_translations(translations, root / ".chainlit" / "translations", Messages())
     for language, tags in WELCOME_TAGS.items():
         text = _render(ASSETS / "welcome" / f"{language}.md", values)
         for tag in tags:
@@ -66,11 +71,16 @@ def without_foreign_links(html: str) -> str:
 
 
 def chainlit_pages() -> Path:
-    """Where Chainlit's own pages lie; found without importing it, for it reads its root then."""
+    """Where Chainlit's own pages lie."""
+    return _chainlit() / "frontend" / "dist"
+
+
+def _chainlit() -> Path:
+    """Where Chainlit lies; found without importing it, for it reads its root then."""
     spec = importlib.util.find_spec("chainlit")
     if spec is None or spec.origin is None:
         raise RuntimeError("Chainlit is not installed; use the venv of this release")
-    return Path(spec.origin).parent / "frontend" / "dist"
+    return Path(spec.origin).parent
 
 
 def _write_public(public: Path, settings: Settings, logo: Logo | None) -> None:

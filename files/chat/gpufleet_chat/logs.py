@@ -37,4 +37,5 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
     text = str(value)
-    return text if text and not set(text) & set(' "=\n') else json.dumps(text)
+    plain = text.isprintable() and not set(text) & set(' "=')
+    return text if text and plain else json.dumps(text)

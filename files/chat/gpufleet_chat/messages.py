@@ -27,6 +27,10 @@ class Messages:
         """The keys one language has."""
         return set(self._texts[language])
 
+    def has(self, tag: str) -> bool:
+        """Whether there are texts in the language of a browser's tag, and not only English."""
+        return self.choose(tag).split("-")[0].lower() == tag.split("-")[0].lower()
+
     def choose(self, tag: str | None) -> str:
         """The language for a browser's tag such as zh-Hans-CN; English when there is none."""
         wanted = (tag or DEFAULT_LANGUAGE).lower()

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gpufleet_chat import app_root, metrics, services
 from gpufleet_chat.bounds import BodyBound, socket_bytes
+from gpufleet_chat.client_address import ClientAddress
 from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import State
@@ -40,6 +41,7 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
     parts = services.build(settings, secrets)
     services.install(parts)
     os.environ["CHAINLIT_APP_ROOT"] = str(app_root.prepare(settings))
+    os.environ.update(parts.logins.environment)
     if secrets.auth_secret:
         os.environ["CHAINLIT_AUTH_SECRET"] = secrets.auth_secret
     # Chainlit reads its root and its configuration when it is imported.
@@ -52,6 +54,7 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
     _add_routes(app, parts, settings.root_path)
     mount_chainlit(app, str(MOUNT_TARGET), path=settings.root_path or "/")
     page = chainlit.server.get_html_template(settings.root_path)
+    app.add_middleware(ClientAddress)
     app.add_middleware(Visitors, path=settings.root_path or "/")
     app.add_middleware(
         BodyBound,
@@ -105,6 +108,11 @@ def _add_routes(app: FastAPI, parts: Services, root_path: str) -> None:
         if reason is not None:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "ready"})
+
+    @app.post(f"{root_path}/auth/jwt")
+    async def no_exchange_of_tokens() -> Response:
+        """Chainlit gives a new session for any that still lasts, so that none would ever end."""
+        return JSONResponse({"detail": "there is no such route"}, 404)
 
     @app.get("/metrics")
     async def prometheus() -> Response:
@@ -173,6 +181,7 @@ def serve(settings: Settings, secrets: Secrets) -> None:
         server_header=False,
         # Packing each token costs more than it saves, and 300 KiB of memory for each page.
         ws_per_message_deflate=False,
+        forwarded_allow_ips=list(parts.settings.gateway_addresses),
         timeout_graceful_shutdown=LAST_SECONDS,
         ws_max_size=socket_bytes(settings.message_max_chars),
     )

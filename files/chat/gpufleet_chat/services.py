@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gpufleet_chat.admission import Admission
 from gpufleet_chat.answer_queue import AnswerQueue
+from gpufleet_chat.logins import Logins
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.metrics import Metrics
 from gpufleet_chat.monitor import Monitor, State
@@ -30,6 +31,7 @@ class Services:
     queue: AnswerQueue
     admission: Admission
     metrics: Metrics
+    logins: Logins
     background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
 
     def state(self) -> State:
@@ -65,6 +67,7 @@ def build(settings: Settings, secrets: Secrets) -> Services:
             settings.message_max_chars,
         ),
         metrics=metrics,
+        logins=Logins(settings, secrets),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,12 @@ class Settings:
     concurrent_answers: int = 64
     queue_length: int = 100
     questions_per_person: int = 5
+    login: str = "none"
+    login_session_hours: int = 168
+    login_header: str = "X-Forwarded-User"
+    login_secret_header: str = "X-Login-Secret"  # noqa: S105
+    login_oauth_allowed: tuple[str, ...] = ()
+    gateway_addresses: tuple[str, ...] = ("127.0.0.1",)
     retry: Retry = field(default_factory=Retry)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
 
@@ -74,6 +81,9 @@ class Secrets:
 
     api_key: str | None = field(default=None, repr=False)
     auth_secret: str | None = field(default=None, repr=False)
+    users: str | None = field(default=None, repr=False)
+    login_secret: str | None = field(default=None, repr=False)
+    oauth: str | None = field(default=None, repr=False)
 
 
 _SECTIONS: dict[str, type[Retry] | type[MonitorSettings]] = {
@@ -95,6 +105,7 @@ _MINIMUM: dict[str, float] = {
     "concurrent_answers": 1,
     "queue_length": 0,
     "questions_per_person": 1,
+    "login_session_hours": 1,
     "retry.attempts": 1,
     "retry.first_delay_seconds": 0,
     "retry.max_delay_seconds": 0,
@@ -102,6 +113,8 @@ _MINIMUM: dict[str, float] = {
     "monitor.timeout_seconds": 0.05,
     "monitor.failures": 1,
 }
+LOGINS = ("none", "password", "header", "oauth")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 
 
@@ -129,17 +142,16 @@ def parse_settings(data: object) -> Settings:
     settings = Settings(**_values(Settings, data, ""))
     _check_texts(settings)
     _check_looks(settings)
+    _check_login(settings)
     return settings
 
 
 def load_secrets(directory: str | None) -> Secrets:
-    """Read the optional files api_key and auth_secret; None stands for no directory at all."""
+    """Read the optional files, named as the fields; None stands for no directory at all."""
     if not directory:
         return Secrets()
-    return Secrets(
-        api_key=_secret(Path(directory) / "api_key"),
-        auth_secret=_secret(Path(directory) / "auth_secret"),
-    )
+    names = [item.name for item in dataclasses.fields(Secrets)]
+    return Secrets(**{name: _secret(Path(directory) / name) for name in names})
 
 
 def _secret(path: Path) -> str | None:
@@ -186,6 +198,10 @@ def _scalar(name: str, annotation: str, value: object) -> object:
         if not isinstance(value, str):
             raise SettingsError(f'the setting "{name}" must be a text; quote it')
         return value
+    if kind.startswith("tuple"):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise SettingsError(f'the setting "{name}" must be a list of texts')
+        return tuple(value)
     # bool is a subclass of int.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SettingsError(f'the setting "{name}" must be a number; write it without quotes')
@@ -237,3 +253,20 @@ def _check_looks(settings: Settings) -> None:
             read_logo(Path(settings.logo_path))
         except LooksError as error:
             raise SettingsError(f'the setting "logo_path": {error}') from None
+
+
+def _check_login(settings: Settings) -> None:
+    if settings.login not in LOGINS:
+        raise SettingsError(f'the setting "login" must be one of {", ".join(LOGINS)}; correct it')
+    for name in ("login_header", "login_secret_header"):
+        if not _HEADER.fullmatch(getattr(settings, name)):
+            raise SettingsError(f'the setting "{name}" must be the name of a header; correct it')
+    if settings.login_header.lower() == settings.login_secret_header.lower():
+        raise SettingsError(
+            'the setting "login_secret_header" must not be that of "login_header"; choose another'
+        )
+    if settings.login == "oauth" and not settings.login_oauth_allowed:
+        raise SettingsError(
+            'the setting "login_oauth_allowed" is empty; name people, @domains, or "*" for '
+            "everyone whom the provider knows"
+        )

@@ -47,7 +47,13 @@ async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Respo
 class ChatProcess:
     """python -m gpufleet_chat with settings of its own; its log is in log."""
 
-    def __init__(self, directory: Path, upstream_url: str, **settings: object) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        upstream_url: str,
+        credentials: dict[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "chat.log"
@@ -61,12 +67,17 @@ class ChatProcess:
             "monitor": {"interval_seconds": 0.2, "timeout_seconds": 1, "failures": 2},
             **settings,
         }
+        self._credentials = credentials or {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start and wait until it lives."""
         path = self._directory / "settings.json"
         path.write_text(json.dumps(self._settings), encoding="utf-8")
+        credentials = self._directory / "credentials"
+        credentials.mkdir(mode=0o700, exist_ok=True)
+        for name, content in self._credentials.items():
+            (credentials / name).write_text(content, encoding="utf-8")
         with self.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -74,7 +85,11 @@ class ChatProcess:
                 "gpufleet_chat",
                 str(path),
                 cwd=self._directory,
-                env={**os.environ, "PYTHONPATH": str(CHAT)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(CHAT),
+                    "CREDENTIALS_DIRECTORY": str(credentials),
+                },
                 stderr=log,
             )
         async with asyncio.timeout(START_SECONDS), httpx.AsyncClient(trust_env=False) as client:

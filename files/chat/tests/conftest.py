@@ -35,8 +35,8 @@ async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
 
     processes: list[ChatProcess] = []
 
-    async def run(**settings: object) -> ChatProcess:
-        process = ChatProcess(tmp_path, fake.url, **settings)
+    async def run(credentials: dict[str, str] | None = None, **settings: object) -> ChatProcess:
+        process = ChatProcess(tmp_path, fake.url, credentials, **settings)
         processes.append(process)
         await process.start()
         await until_status(f"{process.url}/readyz", 200)

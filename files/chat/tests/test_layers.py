@@ -18,6 +18,8 @@ ADAPTER = {
     "server",
     "headers",
     "bounds",
+    "chainlit_login",
+    "client_address",
     "visitors",
     "__main__",
 }

@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.gpufleet.llm.plugins.plugin_utils import (
     _check_chat,
     _check_instances,
+    _check_login,
     _ranges,
 )
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_timing import least_interval
@@ -114,6 +115,11 @@ def test_limits_are_the_chats() -> None:
             low, high = _ranges.RANGES[f"chainlit_{name}"]
             assert minimum <= low <= high
     assert frozenset(_check_chat.TITLE_FORBIDDEN) == chat._TITLE_FORBIDDEN
+    assert _check_login.HEADER == chat._HEADER
+    # Its module needs argon2, which is not here.
+    users = (ROOT / "files/chat/gpufleet_chat/users.py").read_text(encoding="utf-8")
+    for pattern in (_check_login.HASH.pattern, _check_login.NAME.pattern):
+        assert f'"{pattern}")' in users
 
 
 def numbers(prefix: str, options: dict[str, Any]) -> set[str]:

@@ -27,6 +27,12 @@ def clients(**keys: str) -> dict[str, Any]:
     return {"nginx_api_clients": [{"name": name, "key": key} for name, key in keys.items()]}
 
 
+def login(way: str, **more: Any) -> dict[str, Any]:
+    """A way to log in to the chat, with what signs its sessions."""
+    return {"chainlit_login": way, "chainlit_auth_secret": "secret-of-sessions-0123456789", **more}
+
+
+USER = {"name": "anna", "hash": "$argon2id$v=19$m=65536,t=3,p=4$" + "a" * 22 + "$" + "b" * 43}
 # An API without keys, as production must not have it.
 OPEN = {"nginx_api_clients": [], "preflight_production": False}
 
@@ -347,6 +353,84 @@ CASES: dict[str, Case] = {
         ["/nowhere/logo.svg cannot be read", "SVG or PNG"],
     ),
     "theme": ({"chainlit_theme": "night"}, "chainlit_theme", ["system, light, dark"]),
+    "login without what signs its sessions": (
+        {"chainlit_login": "password", "chainlit_users": [USER]},
+        "chainlit_auth_secret",
+        ["It is empty, and chainlit_login is password", "openssl rand -hex 24"],
+    ),
+    "login with a weak secret": (
+        login("password", chainlit_users=[USER], chainlit_auth_secret="short"),
+        "chainlit_auth_secret",
+        ["only 5 characters"],
+    ),
+    "password login without users": (
+        login("password"),
+        "chainlit_users",
+        ["nobody could log in", "--hash-password"],
+    ),
+    "user whose hash is none": (
+        login("password", chainlit_users=[{"name": "anna", "hash": "plain-password"}]),
+        "chainlit_users[anna].hash",
+        ["no argon2id hash", "--hash-password"],
+    ),
+    "user whose hash is of another kind": (
+        login("password", chainlit_users=[{"name": "anna", "hash": "$2b$12$" + "a" * 53}]),
+        "chainlit_users[anna].hash",
+        ["no argon2id hash"],
+    ),
+    "user with a name that a header cannot carry": (
+        login("password", chainlit_users=[{**USER, "name": "an na"}]),
+        "chainlit_users[an na].name",
+        ["letters, digits"],
+    ),
+    "two users of one name": (
+        login("password", chainlit_users=[USER, {**USER, "name": "ANNA"}]),
+        "chainlit_users[ANNA].name",
+        ["but for its case", "Rename one"],
+    ),
+    "header login without secret": (
+        login("header"),
+        "chainlit_login_secret",
+        ["It is empty, and chainlit_login is header", "openssl rand -hex 24"],
+    ),
+    "header login with one header for both": (
+        login(
+            "header",
+            chainlit_login_secret="s" * 32,
+            chainlit_login_secret_header="x-forwarded-user",
+        ),
+        "chainlit_login_secret_header",
+        ["a header of its own"],
+    ),
+    "header login by a name that nginx drops": (
+        login("header", chainlit_login_secret="s" * 32, chainlit_login_header="remote_user"),
+        "chainlit_login_header",
+        ["letters, digits and dashes"],
+    ),
+    "oauth without a provider": (
+        login("oauth", chainlit_login_oauth_allowed=["*"]),
+        "chainlit_oauth_environment",
+        ["names no provider", "OAUTH_GITHUB_CLIENT_ID"],
+    ),
+    "oauth with another variable": (
+        login(
+            "oauth",
+            chainlit_login_oauth_allowed=["*"],
+            chainlit_oauth_environment={"OAUTH_X": "y", "PATH": "/"},
+        ),
+        "chainlit_oauth_environment.PATH",
+        ["OAUTH_ variables and CHAINLIT_URL only"],
+    ),
+    "oauth for nobody": (
+        login("oauth", chainlit_oauth_environment={"OAUTH_X": "y"}),
+        "chainlit_login_oauth_allowed",
+        ["nobody could log in", '"@example.com"'],
+    ),
+    "way to log in that there is not": (
+        {"chainlit_login": "ldap"},
+        "chainlit_login",
+        ["password"],
+    ),
     "temperature": ({"chainlit_temperature": "hot"}, "chainlit_temperature", ["0 or more"]),
     "address of the API": (
         {"chainlit_upstream_url": "gateway/v1"},

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 import gpufleet_chat.chainlit_app as adapter
+import gpufleet_chat.chainlit_login as login
 
-__all__ = ["adapter"]
+__all__ = ["adapter", "login"]

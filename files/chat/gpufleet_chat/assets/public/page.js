@@ -4,3 +4,4 @@ import "./download.js";
 import "./length.js";
 import "./names.js";
 import "./reading.js";
+import "./login.js";
