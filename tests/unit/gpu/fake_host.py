@@ -148,7 +148,8 @@ class FakeNvml:
         return 0
 
     def _card(self, handle: Any) -> FakeCard:
-        return self._cards[handle.value - 1]
+        card: FakeCard = self._cards[handle.value - 1]
+        return card
 
 
 class FakeHost:
@@ -190,8 +191,9 @@ class FakeHost:
     def card(self, address: str, node: int = 0, **told: Any) -> FakeCard:
         """Put a GPU onto the bus, which NVML knows as well."""
         self.device(address, node=node)
-        self.cards.append(FakeCard(address, **told))
-        return self.cards[-1]
+        card = FakeCard(address, **told)
+        self.cards.append(card)
+        return card
 
     def switch(self, address: str = "0000:05:00.0") -> None:
         """Put an NVSwitch onto the bus."""

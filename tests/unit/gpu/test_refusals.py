@@ -200,6 +200,13 @@ def test_driver(host: FakeHost, name: str) -> None:
     assert case.remedy in finding.remedy
 
 
+def test_without_modinfo_no_module_is_missed(host: FakeHost) -> None:
+    for command in [command for command in host.programs if command.startswith("modinfo")]:
+        del host.programs[command]
+    host.dkms(None)
+    assert driver(host) == []
+
+
 def test_a_module_beside_dkms_will_do(host: FakeHost) -> None:
     """As from the signed packages of a distribution."""
     host.kernel(OTHER_KERNEL)
