@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ def read_gpus(run_command: RunCommand, root: Path = Path("/"), load: Load | None
     except OSError as error:
         errors, log_error = {}, f"{root / 'dev/kmsg'}: {error.strerror}"
     told, user_space = _ask_nvml(root, load, [device.address for device in devices])
+    driver = read_driver(run_command, root)
     known = {device.address: device for device in devices}
     addresses = sorted({*known, *told.cards})
     manager, active = fabric_manager(run_command) if switches else (None, False)
@@ -107,7 +108,8 @@ def read_gpus(run_command: RunCommand, root: Path = Path("/"), load: Load | None
         ],
         lost=bus.fallen(errors, pci),
         switches=[switch.address for switch in switches],
-        driver=read_driver(run_command, root),
+        # Where /proc hides the driver, its library tells.
+        driver=replace(driver, loaded=driver.loaded or told.driver),
         user_space=user_space,
         cuda=told.cuda,
         nvml_status=told.status,

@@ -126,6 +126,11 @@ def test_a_card_that_only_the_driver_knows(host: FakeHost) -> None:
     assert (card.address, card.name, card.answers) == ("0000:3b:00.0", "NVIDIA H200", True)
 
 
+def test_a_driver_that_only_its_library_tells(host: FakeHost) -> None:
+    host.load(None)
+    assert host.gpus().driver.loaded == VERSION
+
+
 def test_a_lost_card(host: FakeHost) -> None:
     host.card("0000:5e:00.0")
     host.cards[0].status = 15
