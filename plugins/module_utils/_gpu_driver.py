@@ -22,8 +22,8 @@ _DKMS = re.compile(r"(nvidia[\w-]*)[/,] ?([\w.-]+)(?:, ([^,]+), [^:]+)?: (\w+)")
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # Keys with which a host signs the modules that it builds itself, where dkms and shim keep them.
 _OWN_KEYS = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der")
-# nvidia-persistenced, as far as the kernel keeps names: it ends when the driver is unloaded.
-_PERSISTENCED = "nvidia-persiste"
+# The driver's own, by as much of their names as the kernel keeps: they end when it is unloaded.
+_OWN_DAEMONS = ("nvidia-persiste", "nv-fabricmanage")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _holders(proc: Path) -> list[Process]:
                 found.append(read_process(entry))
         except OSError:
             continue  # it ended meanwhile
-    return [process for process in found if process.name != _PERSISTENCED]
+    return [process for process in found if process.name not in _OWN_DAEMONS]
 
 
 def _secure_boot(root: Path) -> bool:

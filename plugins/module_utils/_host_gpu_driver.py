@@ -24,6 +24,10 @@ VARIABLE = "nvidia_driver"
 # Oldest branch of the driver by CUDA's major version (NVIDIA, "CUDA Toolkit Release Notes").
 _BRANCHES = {12: 525, 13: 580}
 _INSTALLED = "installed"
+_RELOAD = (
+    "systemctl stop nvidia-persistenced nvidia-fabricmanager; modprobe -r nvidia-uvm nvidia-drm "
+    "nvidia-modeset nvidia; modprobe nvidia-uvm; then start both again."
+)
 
 
 def check_driver(gpus: Gpus, cuda: str, managed: bool) -> Seen:
@@ -107,16 +111,13 @@ def _mismatch(gpus: Gpus) -> Iterator[Finding]:
         yield Finding(
             VARIABLE,
             f"{problem}. {user_space} is installed; the old module is held by {holders}.",
-            "Restart the host. Or stop what holds it, then reload: systemctl stop "
-            "nvidia-persistenced; modprobe -r nvidia-uvm nvidia-drm nvidia-modeset nvidia; "
-            "modprobe nvidia-uvm",
+            f"Restart the host. Or stop what holds it, then reload: {_RELOAD}",
         )
     else:
         yield Finding(
             VARIABLE,
             f"{problem}. {user_space} is installed, and nothing holds the old module.",
-            "Reload it, without a restart: systemctl stop nvidia-persistenced; modprobe -r "
-            "nvidia-uvm nvidia-drm nvidia-modeset nvidia; modprobe nvidia-uvm",
+            f"Reload it, without a restart: {_RELOAD}",
         )
 
 

@@ -83,6 +83,7 @@ def updated_and_free(host: FakeHost) -> None:
     host.kernel(KERNEL, NEWER)
     host.dkms({KERNEL: "installed"}, NEWER)
     host.process(5, "nvidia-persiste", "nvidia-persistenced.service", "/dev/nvidiactl")
+    host.process(6, "nv-fabricmanage", "nvidia-fabricmanager.service", "/dev/nvidiactl")
 
 
 def updated_and_held(host: FakeHost) -> None:
