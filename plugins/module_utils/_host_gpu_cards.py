@@ -58,7 +58,7 @@ def check_cards(gpus: Gpus, planned: set[int]) -> Seen:
                 _POWER_CYCLE,
             )
         )
-    if gpus.log_error:
+    if count and gpus.log_error:
         seen.findings.append(
             Finding(
                 "gpus",

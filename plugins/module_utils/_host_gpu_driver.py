@@ -53,7 +53,7 @@ def _running(driver: Driver) -> Kernel | None:
 
 def _absent(gpus: Gpus) -> Iterator[Finding]:
     driver, running = gpus.driver, _running(gpus.driver)
-    if driver.loaded or _refused_by_firmware(driver, running):
+    if not gpus.cards or driver.loaded or _refused_by_firmware(driver, running):
         return
     if running and running.module:
         yield Finding(

@@ -39,7 +39,8 @@ def check_fit(gpus: Gpus, demands: list[Demand]) -> Seen:
     texts: list[str] = []
     findings: list[Finding] = []
     taken: dict[int, list[Demand]] = {}
-    for demand in demands:
+    # Without any card that is what is wrong, not the number.
+    for demand in demands if gpus.cards else []:
         findings += _count(gpus, demand)
         cards = [gpus.cards[index] for index in demand.cards if index < len(gpus.cards)]
         if not cards:
@@ -71,7 +72,7 @@ def _count(gpus: Gpus, demand: Demand) -> Iterator[Finding]:
         yield Finding(
             f"{demand.variable}.gpus",
             f"It needs GPU {listed([str(index) for index in missing])}; this host has "
-            f"{_cards(here)}" + (f", numbered from 0 to {here - 1}." if here else "."),
+            f"{_cards(here)}, numbered from 0 to {here - 1}.",
             "Name GPUs that are there, in the order of their PCI addresses, or move the instance "
             "to another host.",
         )
