@@ -93,6 +93,11 @@ class ActionModule(ActionBase):
 def _records(findings: Iterable[Any]) -> list[dict[str, str]]:
     """Findings of either side as the module returns them."""
     return [
-        {"variable": item.variable, "problem": item.problem, "remedy": item.remedy}
+        {
+            "variable": item.variable,
+            "problem": item.problem,
+            "remedy": item.remedy,
+            "severity": item.severity,
+        }
         for item in findings
     ]

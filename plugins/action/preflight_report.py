@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import ERROR
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._findings import Finding
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._report import conclude
 
@@ -32,14 +33,23 @@ class ActionModule(ActionBase):
         for host in sorted(variables["ansible_play_hosts_all"]):
             result = variables["hostvars"].raw_get(host).get("__preflight_host", {})
             findings += findings_of(host, result)
-            checked.setdefault(host, {})["host"] = result.get("checked", {})
+            record = checked.setdefault(host, {})
+            record["host"] = result.get("checked", {})
+            if result.get("gpus"):
+                record["gpus"] = result["gpus"]
         return conclude(report_path, findings, checked)
 
 
 def findings_of(host: str, result: Mapping[str, Any]) -> list[Finding]:
     """Findings in the result of `host_check` on one host, however that ended."""
     found = [
-        Finding(host, str(record["variable"]), str(record["problem"]), str(record["remedy"]))
+        Finding(
+            host,
+            str(record["variable"]),
+            str(record["problem"]),
+            str(record["remedy"]),
+            str(record.get("severity", ERROR)),
+        )
         for record in result.get("findings", [])
     ]
     if result.get("unreachable"):

@@ -12,13 +12,18 @@ from dataclasses import dataclass, field
 RunCommand = Callable[..., "tuple[int, str, str]"]
 
 
+# An error refuses the host, a warning is told, and advice stands in the report alone.
+ERROR, WARNING, ADVICE = "error", "warning", "advice"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One reason to refuse: the variable it is about, what is wrong, and what to do about it."""
+    """What is wrong, the variable or part of the host it is about, and what to do about it."""
 
     variable: str
     problem: str
     remedy: str
+    severity: str = ERROR
 
 
 @dataclass

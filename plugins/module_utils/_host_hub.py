@@ -9,7 +9,7 @@ import http.client
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, Optional
 from urllib.parse import quote, urlsplit
 
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import 
     get,
     refusal,
 )
+from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import WEIGHTS
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_hub import (
     HUGGINGFACE,
     RemoteFile,
@@ -31,6 +32,7 @@ _HUGGINGFACE = "https://huggingface.co"
 # Its tools ask the second one where the first does not know the model.
 _MODELSCOPE = ("https://modelscope.cn", "https://www.modelscope.ai")
 _LIST_BYTES = 64 * 2**20
+_CONFIG_BYTES = 2**20
 _NO_ACCESS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
@@ -60,6 +62,31 @@ def size_on_hub(request: HubRequest) -> int:
     """
     files = _huggingface(request) if request.kind == HUGGINGFACE else _modelscope(request)
     return sum(file.size for file in files)
+
+
+# Bytes of a model's weights, and its config.json; None where the hub does not tell.
+Described = tuple[Optional[int], Optional[dict[str, Any]]]
+
+
+def describe_on_hub(request: HubRequest) -> Described:
+    """What a revision needs on a card. Raises Unreachable with what stands in the way."""
+    modelscope = request.kind != HUGGINGFACE
+    files = _modelscope(request) if modelscope else _huggingface(request)
+    weights = [file for file in files if file.path.endswith(WEIGHTS)]
+    # Some models bring the same weights in a second format, which vLLM does not load.
+    safe = [file for file in weights if file.path.endswith(".safetensors")]
+    size = sum(file.size for file in safe or weights) or None
+    if modelscope:
+        return size, None
+    answer = get(
+        request.route,
+        f"{address_of(request.kind, request.endpoint)}/{request.name}/resolve/"
+        f"{quote(request.revision, safe='')}/config.json",
+        _ENDPOINT,
+        secrets={"Authorization": f"Bearer {request.token}"} if request.token else {},
+        limit=_CONFIG_BYTES,
+    )
+    return size, _json(answer) if answer.status == http.client.OK else None
 
 
 def _huggingface(request: HubRequest) -> list[RemoteFile]:

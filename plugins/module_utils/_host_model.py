@@ -9,6 +9,7 @@ import http.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_disk import Need, size_below
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import (
@@ -67,7 +68,7 @@ class Model:
     """One model revision and its source: `hub`, `path` or `url`; `variable` is its instance.
 
     `path` is a directory of this host; for one of the control node it is empty, and `size` says
-    how many bytes come from there.
+    how many bytes come from there, and `config` what its config.json holds.
     """
 
     variable: str
@@ -77,6 +78,7 @@ class Model:
     path: str = ""
     size: int = 0
     url: str = field(default="", repr=False)
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 def absent(models: list[Model], access: Access) -> list[Model]:
@@ -89,7 +91,7 @@ def jobs(models: list[Model], access: Access) -> dict[str, Callable[[], int]]:
     """What must be asked over the network, by the model's variable: each job returns bytes."""
 
     def of_hub(model: Model) -> Callable[[], int]:
-        return lambda: size_on_hub(_hub_request(model, access))
+        return lambda: size_on_hub(hub_request(model, access))
 
     def of_url(model: Model) -> Callable[[], int]:
         return lambda: _size_of_archive(model, access)
@@ -129,7 +131,8 @@ def check_models(
     return seen, needs
 
 
-def _hub_request(model: Model, access: Access) -> HubRequest:
+def hub_request(model: Model, access: Access) -> HubRequest:
+    """The question for a model. Raises Unreachable where its token cannot be read."""
     token = ""
     if access.token_file:
         try:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Union
 
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding, Seen
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_process import (
+    Process,
+    read_process,
+)
 
 _LISTEN = "0A"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
-# The unit is the innermost name of a control group that ends like one.
-_UNIT = re.compile(r"([^/]+\.(?:service|scope))(?:/|$)")
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 
@@ -39,15 +41,6 @@ class Listener:
     port: int
     address: Address
     inode: str
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process, by number, name and the unit that it belongs to, if any."""
-
-    pid: int
-    name: str
-    unit: str
 
 
 def listeners(proc: Path = Path("/proc")) -> list[Listener]:
@@ -74,7 +67,7 @@ def processes_of(inodes: set[str], proc: Path = Path("/proc")) -> dict[str, list
         try:
             open_here = inodes.intersection(_sockets(entry))
             if open_here:
-                process = _process(entry)
+                process = read_process(entry)
                 for inode in open_here:
                     found.setdefault(inode, []).append(process)
         except OSError:
@@ -147,11 +140,3 @@ def _sockets(entry: Path) -> Iterator[str]:
             continue  # it was closed meanwhile
         if found:
             yield found.group(1)
-
-
-def _process(entry: Path) -> Process:
-    unit = ""
-    for line in (entry / "cgroup").read_text().splitlines():
-        path = line.split(":", 2)[2]
-        unit = (_UNIT.findall(path) or [unit])[-1]
-    return Process(int(entry.name), (entry / "comm").read_text().strip(), unit)

@@ -12,10 +12,12 @@ version_added: 0.1.0
 author: The gpufleet maintainers (@gpufleet)
 description:
   - Looks at one host before anything is touched there, and returns all findings at once, each with
-    the variable that it is about and a remedy. It does not fail because of a finding.
+    the variable that it is about, a remedy and its severity. It does not fail because of a finding.
   - Checks the system, the Python of every lock, room on disks, memory, ports that something else
     holds, the clock, the way to packages and models, models that lie on the host, the gateway's
     certificate, and the configuration of an nginx that is there already.
+  - Where instances run on GPUs, also the driver, the health of the cards, whether the instances fit
+    onto them, and shared memory.
   - Only what is still to be done is checked, so an environment or a model that is there needs
     neither room nor a way to get it.
   - Requests go out together and end after seconds. Nothing is written.
@@ -129,6 +131,15 @@ options:
         description: Its C(VLLM_CPU_KVCACHE_SPACE), 0 where there is none.
         type: int
         default: 0
+      gpus:
+        description: Indexes of its GPUs in the order of their addresses. Empty for the first ones.
+        type: list
+        elements: int
+        default: []
+      options:
+        description: All options of vLLM that it gets.
+        type: dict
+        default: {}
   variant:
     description: Which build of vLLM runs here.
     type: str
@@ -169,6 +180,24 @@ options:
         description: Address of an archive.
         type: str
         default: ""
+      config:
+        description: Content of C(config.json) of the directory on the control node.
+        type: dict
+        default: {}
+  gpu:
+    description:
+      - What the GPUs are for. They are looked at in the group C(inference), unless O(variant=cpu).
+    type: dict
+    default: {}
+    suboptions:
+      cuda:
+        description: Version of CUDA that vLLM's packages are made for. Empty for any.
+        type: str
+        default: ""
+      driver_managed:
+        description: Whether a role brings the driver. What it will cure is a warning then.
+        type: bool
+        default: false
   model_access:
     description: How models are reached, as the variables C(model_*) say.
     type: dict
@@ -258,6 +287,7 @@ options:
     type: int
     default: 60
 seealso:
+  - module: gpufleet.llm.gpu_facts
   - module: gpufleet.llm.locked_venv
   - module: gpufleet.llm.model_revision
 """
@@ -269,13 +299,13 @@ EXAMPLES = r"""
 
 - name: Refuse an unfit host
   ansible.builtin.assert:
-    that: host.findings | length == 0
+    that: host.findings | selectattr('severity', 'equalto', 'error') | length == 0
     fail_msg: "{{ host.findings }}"
 """
 
 RETURN = r"""
 findings:
-  description: Everything that stands in the way. Empty for a host that is fit.
+  description: Everything that is wrong. Without an C(error) among them, the host is fit.
   type: list
   elements: dict
   returned: always
@@ -292,6 +322,14 @@ findings:
       description: What to do about it.
       type: str
       sample: Renew it, and bring certificate and key to this host.
+    severity:
+      description: C(error) for what refuses the host, C(warning) or C(advice) for what does not.
+      type: str
+      sample: error
+gpus:
+  description: What M(gpufleet.llm.gpu_facts) returns as RV(gpufleet.llm.gpu_facts#module:gpus).
+  type: dict
+  returned: where instances run on GPUs
 checked:
   description: What was seen, by the name of the check.
   type: dict
@@ -320,6 +358,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.llm.plugins.module_utils import _host_index as index
 from ansible_collections.gpufleet.llm.plugins.module_utils import _host_model as model
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import Demand
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_facts import Gpus, read_gpus
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_models import (
+    demands,
+    description_jobs,
+)
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_certificate import (
     check_certificate,
 )
@@ -334,6 +378,9 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import 
     Seen,
     listed,
 )
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_cards import check_cards
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_driver import check_driver
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_fit import check_fit
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_interpreter import (
     InterpreterError,
 )
@@ -344,6 +391,9 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import 
 )
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_nginx import check_nginx
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_ports import Port, check_ports
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_shared_memory import (
+    check_shared_memory,
+)
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_system import (
     check_system,
     read_system,
@@ -403,7 +453,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "list",
         [],
         elements="dict",
-        options={"name": option("str"), "cache_gib": option("int", 0)},
+        options={
+            "name": option("str"),
+            "cache_gib": option("int", 0),
+            "gpus": option("list", [], elements="int"),
+            "options": option("dict", {}),
+        },
     ),
     "variant": option("str", "gpu", choices=["gpu", "cpu"]),
     "models": option(
@@ -418,7 +473,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "path": option("str", ""),
             "size": option("int", 0),
             "url": option("str", ""),
+            "config": option("dict", {}),
         },
+    ),
+    "gpu": option(
+        "dict",
+        {},
+        apply_defaults=True,
+        options={"cuda": option("str", ""), "driver_managed": option("bool", False)},
     ),
     "model_access": option(
         "dict",
@@ -469,6 +531,7 @@ class Checks:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.checked: dict[str, str] = {}
+        self.gpus: dict[str, Any] = {}
 
     def run(self, name: str, check: Callable[[], Seen]) -> None:
         """Run one check, and keep what it saw and found."""
@@ -555,7 +618,8 @@ def run(run_command: RunCommand, params: dict[str, Any]) -> dict[str, Any]:
     checks.run("system", lambda: check_system(read_system(run_command), params["groups"]))
     if os.geteuid() == 0:
         run_as_root(checks, run_command, params)
-    return {"findings": [asdict(found) for found in checks.findings], "checked": checks.checked}
+    result = {"findings": [asdict(found) for found in checks.findings], "checked": checks.checked}
+    return {**result, "gpus": checks.gpus} if checks.gpus else result
 
 
 def run_as_root(checks: Checks, run_command: RunCommand, params: dict[str, Any]) -> None:
@@ -582,18 +646,43 @@ def run_as_root(checks: Checks, run_command: RunCommand, params: dict[str, Any])
 
     checks.run("python", look_for_python)
     wanted = [item.wanted for item in missing]
-    models = model.absent([model.Model(**item) for item in params["models"]], access)
-    results = in_parallel({**index.jobs(source, wanted), **model.jobs(models, access)})
+    every = [model.Model(**item) for item in params["models"]]
+    models = model.absent(every, access)
+    on_gpus = "inference" in params["groups"] and params["variant"] == "gpu"
+    described = description_jobs(models, access) if on_gpus else {}
+    results = in_parallel({**index.jobs(source, wanted), **model.jobs(models, access), **described})
     checks.run("packages", lambda: index.check_packages(source, wanted, results))
     checks.run("models", look_at_models)
     checks.run("disk", look_at_disks)
     checks.run("memory", lambda: check_memory(params["instances"], params["variant"]))
+    if on_gpus:
+        asked = demands(params["instances"], every, access, results)
+        check_gpus(checks, run_command, asked, params["gpu"])
     checks.run("ports", lambda: check_ports([Port(**item) for item in params["ports"]]))
     if "gateway" in params["groups"]:
         if params["certificate"]["certificate"]:
             pair = params["certificate"]
             checks.run("certificate", lambda: check_certificate(run_command, **pair))
         checks.run("nginx", lambda: check_nginx(run_command))
+
+
+def check_gpus(
+    checks: Checks, run_command: RunCommand, asked: list[Demand], gpu: dict[str, Any]
+) -> None:
+    """Run every check of the GPUs, and keep what is known of them."""
+    read: list[Gpus] = []
+    planned = {card for demand in asked for card in demand.cards}
+
+    def look_at_driver() -> Seen:
+        read.append(read_gpus(run_command))
+        checks.gpus = read[0].as_dict()
+        return check_driver(read[0], gpu["cuda"], gpu["driver_managed"])
+
+    checks.run("driver", look_at_driver)
+    for gpus in read:
+        checks.run("gpus", partial(check_cards, gpus, planned))
+        checks.run("instances on gpus", partial(check_fit, gpus, asked))
+    checks.run("shared memory", partial(check_shared_memory, len(asked)))
 
 
 def source_of(params: dict[str, Any]) -> index.Source:

@@ -33,6 +33,7 @@ options:
     description:
       - File of the control node that gets the findings as JSON, mode C(0600), in check mode too. It
         is never counted as a change. Empty for none.
+      - Beside it, the same name with the ending C(.txt) holds them for people to read.
     type: str
     default: ""
 """
@@ -63,6 +64,9 @@ findings:
       type: str
     remedy:
       description: What to do about it.
+      type: str
+    severity:
+      description: C(error) refuses; C(warning) and C(advice), of hosts only, do not.
       type: str
 checked:
   description: By host, the roles whose variables were checked.

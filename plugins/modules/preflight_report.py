@@ -12,8 +12,9 @@ version_added: 0.1.0
 author: The gpufleet maintainers (@gpufleet)
 description:
   - Reads what the role C(preflight) registered on every host of the play as C(__preflight_host),
-    and fails with all findings at once. Hosts that could not be reached, and hosts whose check
-    broke, are findings too.
+    and fails with all findings at once where one of them is an error. Warnings are shown as such,
+    and advice stands in the report. Hosts that could not be reached, and hosts whose check broke,
+    are errors too.
 attributes:
   check_mode:
     description: Runs as usual, as nothing but the report is written.
@@ -29,6 +30,7 @@ options:
     description:
       - File of the control node that gets the findings as JSON, mode C(0600), in check mode too. It
         is never counted as a change. Empty for none.
+      - Beside it, the same name with the ending C(.txt) holds them for people to read.
     type: str
     default: ""
 """

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import ERROR
+
 # In place of a host's name, where a finding is about no single host.
 INVENTORY = "the inventory"
 # Of more hosts than this, a message names the first ones only; the report names all.
@@ -16,19 +18,20 @@ NAMED_HOSTS = 6
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One reason to refuse: where it is, what is wrong there, and what to do about it."""
+    """Where something is, what is wrong there, what to do about it, and whether it refuses."""
 
     host: str
     variable: str
     problem: str
     remedy: str
+    severity: str = ERROR
 
 
 def merge(findings: Iterable[Finding]) -> list[tuple[list[str], Finding]]:
     """Findings that differ only in their host as one, with all hosts; by host, then variable."""
-    hosts: dict[tuple[str, str, str], list[str]] = {}
+    hosts: dict[tuple[str, str, str, str], list[str]] = {}
     for finding in sorted(set(findings)):
-        same = (finding.variable, finding.problem, finding.remedy)
+        same = (finding.variable, finding.problem, finding.remedy, finding.severity)
         hosts.setdefault(same, []).append(finding.host)
     return [(names, Finding(names[0], *same)) for same, names in hosts.items()]
 
@@ -44,18 +47,22 @@ def as_merged_records(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def render(findings: Iterable[Finding]) -> str:
-    """Text of all findings, one group of lines each."""
-    merged = merge(findings)
+    """Text of the findings that refuse, one group of lines each."""
+    merged = merge(finding for finding in findings if finding.severity == ERROR)
     count = f"{len(merged)} finding{'s' if len(merged) > 1 else ''}"
     lines = [f"Refused before anything was changed, {count}:"]
     for names, finding in merged:
-        lines += [
-            "",
-            f"{_hosts(names)}: {finding.variable}",
-            f"    {finding.problem}",
-            f"    Remedy: {finding.remedy}",
-        ]
+        lines += ["", *paragraph(names, finding)]
     return "\n".join(lines)
+
+
+def paragraph(names: list[str], finding: Finding) -> list[str]:
+    """Lines of one finding on the hosts of these names."""
+    return [
+        f"{_hosts(names)}: {finding.variable}",
+        f"    {finding.problem}",
+        f"    Remedy: {finding.remedy}",
+    ]
 
 
 def _hosts(names: list[str]) -> str:

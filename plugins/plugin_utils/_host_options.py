@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.gpufleet.llm.plugins.filter.vllm_instances import health_port
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import read_config
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
 from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
     environment_name,
@@ -29,6 +31,8 @@ _TOOLS = "/opt/gpufleet/tools"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _ANY_VERSION = [f"3.{minor}" for minor in range(8, 20)]
 _CACHE = "VLLM_CPU_KVCACHE_SPACE"
+# A host whose roles bring the driver has this variable.
+_DRIVER = "nvidia_driver_branch"
 _ANYWHERE = str(IPv4Address(0))  # as nginx listens
 GROUPS = ("inference", "chat", "gateway")
 Values = Mapping[str, Any]
@@ -161,20 +165,36 @@ def _models(values: Values) -> tuple[list[dict[str, Any]], list[Finding]]:
         model = _model(instance)
         if model["source"] == "path" and not model["path"]:
             model["size"], found = control_directory(instance)
+            model["config"] = read_config(Path(_source(instance).get("path", ""))) or {}
             findings += found
         models.append(model)
     return models, findings
 
 
 def _instances(values: Values) -> list[dict[str, Any]]:
-    """Option `instances`: name, and GiB of cache on the CPU; vLLM sizes it itself without any."""
+    """Option `instances`: GPUs, options of vLLM, and GiB of cache on the CPU, if it is set."""
 
     def cache(instance: Values) -> int:
         environment = {**values["vllm_environment"], **(instance.get("environment") or {})}
         asked = str(environment.get(_CACHE, ""))
         return int(asked) if asked.isdecimal() else 0
 
-    return [{"name": item["name"], "cache_gib": cache(item)} for item in values["vllm_instances"]]
+    return [
+        {
+            "name": item["name"],
+            "cache_gib": cache(item),
+            "gpus": item.get("gpus") or [],
+            "options": {**values["vllm_options"], **(item.get("options") or {})},
+        }
+        for item in values["vllm_instances"]
+    ]
+
+
+def _cuda(locks: Path) -> str:
+    """CUDA's version that the packages of vLLM are made for, as its lock says."""
+    lock = (locks / "vllm-gpu.txt").read_text(encoding="utf-8")
+    found = re.search(r"^nvidia-cuda-runtime==(\d+\.\d+)", lock, re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def _ports(groups: list[str], values: Values) -> list[dict[str, Any]]:
@@ -244,6 +264,7 @@ def host_options(
         options["variant"] = values["vllm_variant"]
         options["instances"] = _instances(values)
         options["models"], findings = _models(values)
+        options["gpu"] = {"cuda": _cuda(locks), "driver_managed": _DRIVER in values}
         options["model_access"] = {
             "root": values["model_root"],
             "hub": values["model_hub"],

@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=$1 output=$2
 shift 2
-paths=("$PWD"/{files/guard,files/bench,plugins/module_utils,tests/gpu/host,tests/gpu/throughput})
+paths=("$PWD"/{.collections,files/guard,files/bench,plugins/module_utils,tests/gpu/host,tests/gpu/throughput})
 PYTHONPATH=$(IFS=:; echo "${paths[*]}") PYTHONUNBUFFERED=1 python3 "tests/gpu/$program" .cache/gpu/rendered "$output" "$@"

@@ -32,7 +32,8 @@ def lay_out(rendered: Path) -> Path:
     release = RELEASES / "releases" / "gpu"
     shutil.rmtree(release, ignore_errors=True)
     shutil.copytree(ROOT / "files/guard", release / "guard")
-    shutil.copy(ROOT / "plugins/module_utils/_probe.py", release / "guard")
+    for name in ("_probe.py", "_gpu_bus.py"):
+        shutil.copy(ROOT / "plugins/module_utils" / name, release / "guard")
     shutil.copytree(rendered / "instances", release / "instances")
     vllm = release / "venv/bin/vllm"
     vllm.parent.mkdir(parents=True)

@@ -104,7 +104,8 @@ def release(tmp_path: Path) -> Iterator[Release]:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
     shutil.copytree(ROOT / "files/guard", tmp_path / "guard", ignore=lambda *_: ["__pycache__"])
-    shutil.copy(ROOT / "plugins/module_utils/_probe.py", tmp_path / "guard")
+    for name in ("_probe.py", "_gpu_bus.py"):
+        shutil.copy(ROOT / "plugins/module_utils" / name, tmp_path / "guard")
     vllm = tmp_path / "venv/bin/vllm"
     vllm.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
     vllm.chmod(0o755)

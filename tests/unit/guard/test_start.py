@@ -15,9 +15,9 @@ import pytest
 from .conftest import ROOT, Release
 
 
-def load(name: str) -> ModuleType:
-    """Return a module of the guard that needs none of the others."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"files/guard/{name}.py")
+def load(name: str, folder: str = "files/guard") -> ModuleType:
+    """Return a module of the guard that needs no other than those loaded before."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"{folder}/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -26,6 +26,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+load("_gpu_bus", "plugins/module_utils")
 devices = load("guard_devices")
 memory = load("guard_memory")
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_facts import read_gpus
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Seen
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_system import System
 from ansible_collections.gpufleet.llm.plugins.modules import host_check
 
+from tests.unit.gpu.fake_host import FakeHost
 from tests.unit.host_check.fake_server import FakeServer
 
 Run = Callable[..., dict[str, Any]]
@@ -64,6 +66,47 @@ def test_a_host_with_nothing_to_do(run: Run) -> None:
     assert list(result["checked"]) == [
         "system", "python", "packages", "models", "disk", "memory", "ports",
     ]  # fmt: skip
+
+
+OF_GPUS = ["driver", "gpus", "instances on gpus", "shared memory"]
+
+
+def test_gpus_are_looked_at_where_instances_run_on_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake = FakeHost(tmp_path / "root")
+    gpus = fake.gpus()
+    monkeypatch.setattr(host_check, "read_gpus", lambda _run_command: gpus)
+    one = {"name": "a", "gpus": [0, 1], "options": {"max_model_len": 512}}
+    result = run(groups=["inference"], instances=[one], gpu={"cuda": "14.0"})
+    assert [name for name in result["checked"] if name in OF_GPUS] == OF_GPUS
+    assert "141.0 GiB" in result["checked"]["instances on gpus"]
+    assert result["gpus"]["cards"][0]["name"] == "NVIDIA H200"
+    (finding,) = result["findings"]
+    assert (finding["variable"], finding["severity"]) == ("vllm_instances[a].gpus", "error")
+
+
+def test_a_host_without_gpus(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    empty = read_gpus(FakeHost(tmp_path / "root").run_command, tmp_path)
+    monkeypatch.setattr(host_check, "read_gpus", lambda _run_command: empty)
+    one = {"name": "a", "gpus": [0]}
+    (finding,) = run(groups=["inference"], instances=[one])["findings"]
+    assert finding["variable"] == "vllm_variant"
+    for other in ({"groups": ["inference"], "variant": "cpu"}, {"groups": ["chat", "gateway"]}):
+        result = run(instances=[one], **other)
+        assert result["findings"] == []
+        assert not set(OF_GPUS) & set(result["checked"])
+        assert "gpus" not in result
+
+
+def test_gpus_that_cannot_be_read_are_a_finding(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_run_command: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(host_check, "read_gpus", broken)
+    result = run(groups=["inference"])
+    assert [finding["variable"] for finding in result["findings"]] == ["driver"]
+    assert "memory" in result["checked"]
 
 
 def test_everything_is_told_at_once(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,28 @@ def test_memory_follows_the_environment() -> None:
     assert [item["cache_gib"] for item in made["instances"]] == [2, 8, 0]
 
 
+def test_gpus_and_all_options_of_an_instance() -> None:
+    second = {**INSTANCE, "name": "second", "gpus": [1, 2], "options": {"max_model_len": 512}}
+    made = options(
+        "inference",
+        vllm_instances=[INSTANCE, second],
+        vllm_options={"max_model_len": 4096, "gpu_memory_utilization": 0.9},
+    )
+    assert [item["gpus"] for item in made["instances"]] == [[], [1, 2]]
+    assert [item["options"] for item in made["instances"]] == [
+        {"max_model_len": 4096, "gpu_memory_utilization": 0.9},
+        {"max_model_len": 512, "gpu_memory_utilization": 0.9},
+    ]
+    assert "gpu" not in options("chat", "gateway")
+
+
+def test_the_lock_tells_which_cuda_the_driver_must_serve() -> None:
+    gpu = options("inference")["gpu"]
+    assert gpu["cuda"].startswith("13.")
+    assert gpu["driver_managed"] is False
+    assert options("inference", nvidia_driver_branch="580")["gpu"]["driver_managed"] is True
+
+
 def test_a_model_on_the_control_node_is_looked_at_there(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
     source = {"type": "path", "path": str(tmp_path / "model"), "path_on": "control"}
@@ -167,6 +190,7 @@ def test_a_model_on_the_control_node_is_looked_at_there(tmp_path: Path) -> None:
     (model,) = options("inference", vllm_instances=[instance])["models"]
     assert (model["source"], model["path"]) == ("path", "")
     assert model["size"] == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
+    assert model["config"] == json.loads((tmp_path / "model" / "config.json").read_text())
 
     (tmp_path / "model" / "config.json").unlink()
     _options, (finding,) = host_options(

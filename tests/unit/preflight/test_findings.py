@@ -43,7 +43,7 @@ def test_a_few_hosts_are_all_named() -> None:
 
 def test_the_same_twice_is_one() -> None:
     assert as_records([Finding("a", "x", "P.", "R.")] * 2) == [
-        {"host": "a", "variable": "x", "problem": "P.", "remedy": "R."}
+        {"host": "a", "variable": "x", "problem": "P.", "remedy": "R.", "severity": "error"}
     ]
 
 

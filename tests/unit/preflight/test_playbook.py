@@ -241,6 +241,38 @@ def test_report_of_fit_hosts(place: Place) -> None:
     assert report["hosts"]["two"]["host"] == {"disk": "80 GiB free"}
 
 
+def test_what_does_not_refuse_is_told_and_reported(place: Place) -> None:
+    told = [
+        {"variable": "gpus[0]", "problem": "It sleeps.", "remedy": "W.", "severity": "warning"},
+        {"variable": "gpus[1]", "problem": "It is far.", "remedy": "A.", "severity": "advice"},
+    ]
+    seen = {"findings": told, "checked": {"gpus": "2 x NVIDIA H200"}, "gpus": {"cards": []}}
+    assert report_of(place, one=seen, two=seen) == 0, place.output
+    assert "[WARNING]: one, two: gpus[0] It sleeps. Remedy: W." in place.output
+    assert "It is far" not in place.output
+    report = json.loads((place.path / "r.json").read_text())
+    severities = [finding["severity"] for finding in report["findings"]]
+    assert severities == ["warning", "advice", "warning", "advice"]
+    assert report["hosts"]["one"]["gpus"] == {"cards": []}
+    text = (place.path / "r.txt").read_text()
+    assert text == (
+        "Refused: none\n\nWarnings: 1\n\none, two: gpus[0]\n    It sleeps.\n    Remedy: W.\n\n"
+        "Advice: 1\n\none, two: gpus[1]\n    It is far.\n    Remedy: A.\n\n"
+        "one\n    gpus  2 x NVIDIA H200\n\ntwo\n    gpus  2 x NVIDIA H200\n"
+    )
+    assert (place.path / "r.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_warnings_beside_errors_do_not_hide_them(place: Place) -> None:
+    told = [
+        {"variable": "gpus[0]", "problem": "It sleeps.", "remedy": "W.", "severity": "warning"},
+        {"variable": "disk", "problem": "Too little.", "remedy": "E.", "severity": "error"},
+    ]
+    assert report_of(place, one={"findings": told, "checked": {}}) == 2
+    assert "Refused before anything was changed, 1 finding: one: disk Too little." in place.output
+    assert "[WARNING]: one: gpus[0] It sleeps." in place.output
+
+
 def test_report_of_unfit_and_unreachable_hosts(place: Place) -> None:
     finding = {"variable": "disk", "problem": "Too little.", "remedy": "Add some."}
     unfit = {"findings": [finding], "checked": {}}

@@ -1,0 +1,185 @@
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an instance asks of its cards: how many, how much memory, and which number formats."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import WEIGHTS
+
+_GIB = 2**30
+# vLLM's default for gpu_memory_utilization.
+_UTILIZATION = 0.92
+# Activations, CUDA graphs and CUDA itself on each card: an estimate, for what is not counted.
+WORKING = 1 * _GIB
+# Bytes of one number of the cache, by the beginning of kv_cache_dtype.
+_CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
+_SCALES = {"k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+# Kinds of layers whose cache does not grow with each token as that of attention does.
+_OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One instance: its cards (empty: the first ones), vLLM's options, and its model.
+
+    `weights` are bytes of the model's weights and `config` its config.json; None where unknown.
+    """
+
+    name: str
+    gpus: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: int | None = None
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def variable(self) -> str:
+        """The instance, as findings name it."""
+        return f"vllm_instances[{self.name}]"
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Cards that share every layer; by the role's default, all that the instance names."""
+        return int(self.options.get("tensor-parallel-size") or max(1, len(self.gpus)))
+
+    @property
+    def pipeline_parallel(self) -> int:
+        """Groups of cards that share the layers among them."""
+        return int(self.options.get("pipeline-parallel-size") or 1)
+
+    @property
+    def card_count(self) -> int:
+        """Cards that vLLM will use."""
+        replicas = int(self.options.get("data-parallel-size") or 1)
+        return self.tensor_parallel * self.pipeline_parallel * replicas
+
+    @property
+    def cards(self) -> tuple[int, ...]:
+        """Indexes of the cards that it will use."""
+        return self.gpus or tuple(range(self.card_count))
+
+    @property
+    def utilization(self) -> float:
+        """The part of each card's memory that vLLM takes."""
+        return float(self.options.get("gpu-memory-utilization") or _UTILIZATION)
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """Bytes of the cache on each card, where they are given."""
+        given = self.options.get("kv-cache-memory-bytes")
+        return _number(given) if given else None
+
+    @property
+    def weights_on_card(self) -> int | None:
+        """Bytes of weights on each card, where they can be told."""
+        if self.weights is None:
+            return None
+        size: float = self.weights
+        if self.options.get("quantization") and not quantization_config(self.config):
+            if self.options["quantization"] != "fp8":
+                return None
+            size /= 2  # quantised while it is loaded, from two bytes to one
+        size /= self.tensor_parallel * self.pipeline_parallel
+        return max(0, int(size - float(self.options.get("cpu-offload-gb") or 0) * _GIB))
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of the longest request; None where vLLM chooses what fits, or it is unknown."""
+        given = self.options.get("max-model-len")
+        if given is not None:
+            tokens = _number(given)
+            return tokens if tokens and tokens > 0 else None
+        longest = _text_config(self.config).get("max_position_embeddings")
+        return longest if isinstance(longest, int) else None
+
+    @property
+    def token_bytes(self) -> int | None:
+        """Bytes of cache of one token on each card; None where the model is not plain attention."""
+        config = _text_config(self.config)
+        layers = config.get("num_hidden_layers")
+        if not isinstance(layers, int) or _has_other_caches(config):
+            return None
+        layers = math.ceil(layers / self.pipeline_parallel)
+        if config.get("kv_lora_rank"):
+            numbers = config["kv_lora_rank"] + config.get("qk_rope_head_dim", 0)
+        else:
+            heads = config.get("num_attention_heads")
+            width = config.get("head_dim") or config.get("hidden_size", 0) // (heads or 1)
+            kept = config.get("num_key_value_heads") or heads
+            if not kept or not width:
+                return None
+            numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
+        return int(layers * numbers * self._number_bytes(config))
+
+    def _number_bytes(self, config: Mapping[str, Any]) -> float:
+        asked = str(self.options.get("kv-cache-dtype") or "auto")
+        if asked == "auto":
+            quantised = quantization_config(self.config)
+            if quantised.get("kv_cache_scheme") or quantised.get("kv_cache_quant_algo"):
+                return 1.0
+            asked = str(self.options.get("dtype") or "auto")
+        if asked == "auto":
+            asked = str(config.get("torch_dtype") or config.get("dtype") or "")
+            asked = "bfloat16" if asked == "float32" else asked  # as vLLM loads it
+        if asked == "float":
+            asked = "float32"
+        return next((size for name, size in _CACHE_BYTES.items() if asked.startswith(name)), 2.0)
+
+
+def quantization_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """How a model is quantised, as its config.json says; empty where it is not."""
+    for part in (config or {}, _text_config(config)):
+        found = part.get("quantization_config") or part.get("compression_config")
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """config.json of a model's directory, None where it cannot be read."""
+    try:
+        document = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def weights_in(folder: Path) -> int | None:
+    """Bytes of all weights in a model's directory, None where it holds none."""
+    files = [path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()]
+    # Some models bring the same weights in a second format, which vLLM does not load.
+    safe = [path for path in files if path.suffix == ".safetensors"]
+    return sum(path.stat().st_size for path in safe or files) or None
+
+
+def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The language model's part, of a model that also sees or hears."""
+    whole = config or {}
+    part = whole.get("text_config")
+    return part if isinstance(part, dict) else whole
+
+
+def _has_other_caches(config: Mapping[str, Any]) -> bool:
+    kinds = config.get("layer_types") or []
+    if any(kind != "full_attention" for kind in kinds):
+        return True
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        return True
+    return any(key.startswith(_OTHER_CACHES) for key in config)
+
+
+def _number(text: object) -> int | None:
+    """A number as vLLM reads it, such as 32768, 32k or 1.5M; None for `auto`."""
+    plain = str(text).strip()
+    scale = _SCALES.get(plain[-1:], 1)
+    try:
+        return int(float(plain[:-1] if scale > 1 else plain) * scale)
+    except ValueError:
+        return None

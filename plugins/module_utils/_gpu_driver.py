@@ -1,0 +1,156 @@
+# Copyright: The gpufleet maintainers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The NVIDIA driver of a host: what is loaded, what is installed for each kernel, what may load."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import RunCommand
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_process import (
+    Process,
+    read_process,
+)
+
+_LOADED = re.compile(r"NVRM version: .*?Kernel Module.*?\s(\d+\.[\d.]*\d)\s")
+_VERSION = re.compile(r"\d+\.[\d.]*\d")
+# `nvidia/580.95.05, 6.1.0-40-amd64, x86_64: installed`; before dkms 3 `nvidia, 580.95.05, …`.
+_DKMS = re.compile(r"(nvidia[\w-]*)[/,] ?([\w.-]+)(?:, ([^,]+), [^:]+)?: (\w+)")
+_SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# Keys with which a host signs the modules that it builds itself, where dkms and shim keep them.
+_OWN_KEYS = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der")
+# The driver's own, by as much of their names as the kernel keeps: they end when it is unloaded.
+_OWN_DAEMONS = ("nvidia-persiste", "nv-fabricmanage")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An installed kernel, and the driver's module for it: version, signer, and dkms's word."""
+
+    release: str
+    running: bool
+    headers: bool
+    module: str | None
+    signer: str | None
+    dkms: str | None
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What is loaded and what would be; `dkms` is the version that dkms is to build, if any."""
+
+    loaded: str | None
+    open_module: bool | None
+    devices: list[str]
+    holders: list[Process]
+    kernels: list[Kernel]
+    dkms: str | None
+    secure_boot: bool
+    own_key_enrolled: bool | None
+
+
+def read_driver(run_command: RunCommand, root: Path = Path("/")) -> Driver:
+    """Look at this host; files are read below `root`."""
+    loaded, open_module = _loaded(root / "proc/driver/nvidia/version")
+    built = _dkms(run_command)
+    return Driver(
+        loaded=loaded,
+        open_module=open_module,
+        devices=sorted(path.name for path in (root / "dev").glob("nvidia*")),
+        holders=_holders(root / "proc"),
+        kernels=_kernels(run_command, root, {kernel: state for _v, kernel, state in built}),
+        dkms=built[0][0] if built else None,
+        secure_boot=_secure_boot(root),
+        own_key_enrolled=_own_key_enrolled(run_command, root),
+    )
+
+
+def fabric_manager(run_command: RunCommand) -> tuple[str | None, bool]:
+    """Version of the Fabric Manager, None without one, and whether its unit is active."""
+    found = _VERSION.search(output_of(run_command, "nv-fabricmanager", "--version"))
+    state = output_of(run_command, "systemctl", "is-active", "nvidia-fabricmanager").strip()
+    return found.group() if found else None, state == "active"
+
+
+def output_of(run_command: RunCommand, *command: str) -> str:
+    """Output of a command, empty where there is no such program."""
+    try:
+        _status, output, _errors = run_command(list(command), handle_exceptions=False)
+    except FileNotFoundError:
+        return ""
+    return output
+
+
+def _loaded(file: Path) -> tuple[str | None, bool | None]:
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None, None
+    found = _LOADED.search(text)
+    return (found.group(1) if found else None), "Open Kernel Module" in text
+
+
+def _kernels(run_command: RunCommand, root: Path, dkms: dict[str, str]) -> list[Kernel]:
+    try:
+        running = (root / "proc/sys/kernel/osrelease").read_text().strip()
+    except OSError:
+        running = ""
+
+    def field(kernel: str, name: str) -> str | None:
+        text = output_of(run_command, "modinfo", "-k", kernel, "-F", name, "nvidia").strip()
+        return text.splitlines()[0] if text else None
+
+    # Of a kernel that was removed, modules built on the host may be left, but not its own.
+    places = sorted((root / "lib/modules").glob("*/kernel"))
+    return [
+        Kernel(
+            release=place.parent.name,
+            running=place.parent.name == running,
+            headers=(place.parent / "build").exists(),
+            module=field(place.parent.name, "version"),
+            signer=field(place.parent.name, "signer"),
+            dkms=dkms.get(place.parent.name),
+        )
+        for place in places
+    ]
+
+
+def _dkms(run_command: RunCommand) -> list[tuple[str, str, str]]:
+    """Version, kernel and state of each build; the kernel is empty for what is only added."""
+    lines = output_of(run_command, "dkms", "status").splitlines()
+    found = [match for match in map(_DKMS.match, lines) if match]
+    return [(match.group(2), match.group(3) or "", match.group(4)) for match in found]
+
+
+def _holders(proc: Path) -> list[Process]:
+    """Processes that have a device of the driver open, so that it cannot be unloaded."""
+    found = []
+    for entry in sorted(proc.iterdir()) if proc.is_dir() else []:
+        if not entry.name.isdigit():
+            continue
+        try:
+            links = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+            if any(link.startswith("/dev/nvidia") for link in links):
+                found.append(read_process(entry))
+        except OSError:
+            continue  # it ended meanwhile
+    return [process for process in found if process.name not in _OWN_DAEMONS]
+
+
+def _secure_boot(root: Path) -> bool:
+    """The last byte of the firmware's variable, after four bytes of attributes."""
+    try:
+        return (root / _SECURE_BOOT).read_bytes()[-1:] == b"\x01"
+    except OSError:
+        return False  # started without UEFI
+
+
+def _own_key_enrolled(run_command: RunCommand, root: Path) -> bool | None:
+    """Whether the firmware trusts what this host signs; None where it has no key of its own."""
+    keys = [root / key for key in _OWN_KEYS if (root / key).exists()]
+    told = [output_of(run_command, "mokutil", "--test-key", str(key)) for key in keys]
+    known = ["is already enrolled" in text for text in told if "enrolled" in text]
+    return any(known) if known else None
