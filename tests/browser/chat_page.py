@@ -61,6 +61,13 @@ class ChatPage:
         answers = self.answers()
         return answers[-1] if answers else ""
 
+    def stop(self) -> None:
+        """Press stop, if an answer still grows.
+
+        In one step: where the stop button was, the button that sends is when the answer has ended.
+        """
+        self.page.evaluate("() => document.querySelector('#stop-button')?.click()")
+
     def wait_answered(self, seconds: float = ANSWER_SECONDS) -> None:
         """Wait until nothing runs any more."""
         expect(self.page.locator("#stop-button")).to_have_count(0, timeout=seconds * 1000)

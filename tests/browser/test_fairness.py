@@ -23,9 +23,7 @@ def test_limit_tells_the_seconds_and_keeps_the_question(open_chat: OpenChat) -> 
     for number in range(MESSAGES):
         chat.ask(f"Say {number}.")
         expect(chat.page.locator(".ai-message")).to_have_count(number + 1, timeout=60_000)
-        stop = chat.page.locator("#stop-button")
-        if stop.is_visible():
-            stop.click()
+        chat.stop()
         chat.wait_answered(10)
     chat.ask("This one is too many.")
     refusal = chat.page.locator(".ai-message").last
@@ -55,12 +53,11 @@ def test_line_is_shown_and_moves(open_chat: OpenChat) -> None:
     # Pages that ask nothing are told too.
     expect(watcher.banner()).to_have_attribute("data-state", "saturated", timeout=20_000)
     expect(watcher.banner()).to_contain_text("Many people are asking")
-    second.page.locator("#stop-button").click()
+    second.stop()
     expect(notice).to_have_text("Stopped.", timeout=5_000)
     expect(last.page.locator(".ai-message").last).to_contain_text("下一个", timeout=10_000)
     for chat in crowd:
-        if chat.page.locator("#stop-button").is_visible():
-            chat.page.locator("#stop-button").click()
+        chat.stop()
     last.wait_answered()
     # The notice has given way to the answer.
     assert not any("前面" in text for text in last.answers())

@@ -89,7 +89,7 @@ def kill_in_mid_answer(place: Place) -> tuple[str, ...]:
     told = kill("VLLM::EngineCore")(place)
     writer.until(lambda: len(writer.answers()[0]) > len(written) + 20, RECOVERY_SECONDS)
     assert writer.answers()[0].startswith(written)
-    writer.page.locator("#stop-button").click()
+    writer.stop()
     writer.wait_answered()
     writer.page.close()
     return told
