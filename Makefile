@@ -54,18 +54,19 @@ test: setup stop ## Run every check
 	@$(step) "Set up ansible-core 2.19 and 2.21" tests/ansible_core.sh 2.19 2.21
 	@$(step) "Lint" $(MAKE) --no-print-directory lint
 	@$(step) "Images of the test hosts, and their model" ansible-playbook -i molecule/gateway/inventory molecule/test_hosts/create.yml --limit localhost
-	@# By itself: it measures how soon the page is painted.
+	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
 	@$(step) "Page of the chat" $(MAKE) --no-print-directory page
+	@$(step) "Unit tests of the alerts" $(MAKE) --no-print-directory alert
+	@for core in 2.19 2.21; do \
+	  $(step) "Unit tests, ansible-core $$core" $(MAKE) --no-print-directory unit ANSIBLE=$$core || exit; \
+	done
 	@# The scenarios with a real model wait for a third of their time.
 	@tests/beside.sh quick scenarios
 	@$(step) summary
 
 .PHONY: quick
 quick:
-	@$(step) "Unit tests of the chat" $(MAKE) --no-print-directory chat
-	@$(step) "Unit tests of the alerts" $(MAKE) --no-print-directory alert
 	@for core in 2.19 2.21; do \
-	  $(step) "Unit tests, ansible-core $$core" $(MAKE) --no-print-directory unit ANSIBLE=$$core && \
 	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
 	done
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway

@@ -243,7 +243,7 @@ HOST: list[Callable[[], Row]] = [
     ),
     lambda: Row(
         "Wheel directory that is not complete, without an index",
-        ("/srv/empty", "the lock chat"),
+        ("/srv/empty", "chainlit"),
         {
             "python_release_offline": True,
             "python_release_find_links": ["/srv/empty"],

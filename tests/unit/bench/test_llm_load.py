@@ -97,7 +97,8 @@ def test_an_event_of_several_tokens_counts_them_all(server: SlowServer) -> None:
     server.per_event = 4
     found = llm_load.measure(load(server), processes=1)
     expected = 4 * TOKENS / (FIRST_SECONDS + TOKENS / 4 * GAP_SECONDS)
-    assert found["tokens_per_second"] == pytest.approx(expected, rel=0.25)
+    # A busy machine gives less; one token an event would be a quarter.
+    assert expected / 2 < found["tokens_per_second"] < expected * 1.25
 
 
 def test_cut_answers_are_failures(server: SlowServer) -> None:
