@@ -116,7 +116,7 @@ async def _pdf(file: File) -> str:
         )
         try:
             async with asyncio.timeout(PDF_SECONDS):
-                output, _ = await process.communicate()
+                output = (await process.communicate())[0]
         except TimeoutError:
             raise FileRefused("file.unreadable", file.name) from None
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
