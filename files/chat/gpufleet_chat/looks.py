@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import re
-from xml.etree import ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 THEMES = ("system", "light", "dark")
 # What Chainlit's pages are made of, at the place where a colour is hardest to read.
