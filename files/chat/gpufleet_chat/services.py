@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from gpufleet_chat import history
 from gpufleet_chat.admission import Admission
 from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.messages import Messages
@@ -30,6 +31,7 @@ class Services:
     queue: AnswerQueue
     admission: Admission
     metrics: Metrics
+    history: history.History | None = None
     background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
 
     def state(self) -> State:
@@ -57,6 +59,7 @@ def build(settings: Settings, secrets: Secrets) -> Services:
         queue=queue,
         admission=Admission(queue, RateLimit(settings.messages_per_minute), turns, metrics),
         metrics=metrics,
+        history=history.build(settings, secrets, metrics),
     )
 
 

@@ -57,8 +57,15 @@ class Settings:
     concurrent_answers: int = 64
     queue_length: int = 100
     questions_per_person: int = 5
+    history_days: int = 0
+    history_database: str = "sqlite"
     retry: Retry = field(default_factory=Retry)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether conversations are kept: where people log in, for only they can be told apart."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Secrets:
 
     api_key: str | None = field(default=None, repr=False)
     auth_secret: str | None = field(default=None, repr=False)
+    database_url: str | None = field(default=None, repr=False)
 
 
 _SECTIONS: dict[str, type[Retry] | type[MonitorSettings]] = {
@@ -86,6 +94,7 @@ _MINIMUM: dict[str, float] = {
     "concurrent_answers": 1,
     "queue_length": 0,
     "questions_per_person": 1,
+    "history_days": 0,
     "retry.attempts": 1,
     "retry.first_delay_seconds": 0,
     "retry.max_delay_seconds": 0,
@@ -93,6 +102,7 @@ _MINIMUM: dict[str, float] = {
     "monitor.timeout_seconds": 0.05,
     "monitor.failures": 1,
 }
+_DATABASES = ("sqlite", "postgresql")
 _TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 
 
@@ -120,12 +130,13 @@ def parse_settings(data: object) -> Settings:
 
 
 def load_secrets(directory: str | None) -> Secrets:
-    """Read the optional files api_key and auth_secret; None stands for no directory at all."""
+    """Read the optional files, which have the names of the fields; None: no directory at all."""
     if not directory:
         return Secrets()
     return Secrets(
         api_key=_secret(Path(directory) / "api_key"),
         auth_secret=_secret(Path(directory) / "auth_secret"),
+        database_url=_secret(Path(directory) / "database_url"),
     )
 
 
@@ -197,6 +208,10 @@ def _check_texts(settings: Settings) -> None:
     if root and (not root.startswith("/") or root.endswith("/")):
         raise SettingsError(
             'the setting "root_path" must be empty or start with "/" and not end with it'
+        )
+    if settings.history_database not in _DATABASES:
+        raise SettingsError(
+            'the setting "history_database" must be sqlite or postgresql; correct it'
         )
     title = settings.title
     # The title is put into HTML and SVG by code that does not escape it.
