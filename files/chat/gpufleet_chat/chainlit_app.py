@@ -75,6 +75,7 @@ class Chat:
 
 _parts = services.current()
 _chats: dict[str, Chat] = {}
+_writes: set[asyncio.Task[None]] = set()
 
 
 def _chat(session: WebsocketSession) -> Chat:
@@ -145,9 +146,9 @@ async def on_settings_update(values: dict[str, object]) -> None:
         await cl.context.emitter.send_toast(text, "error")
         # The panel shows again what holds.
         await _offer_settings(session, chat)
-    else:
-        if _history is not None and session.has_first_interaction:
-            await _history.update_thread(session.thread_id)
+        return
+    if _history is not None and session.has_first_interaction:
+        await _history.update_thread(session.thread_id)
 
 
 @cl.on_message
@@ -179,8 +180,6 @@ async def on_message(message: cl.Message | None) -> None:
     )
     view = TurnView(_parts.messages, session.language, message.id)
     await _run(session, chat, turn, view, edited)
-    if _history is not None and turn.question != message.content:
-        await _history.keep_sent_text(turn.question_id, turn.question)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -356,6 +355,11 @@ async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
+    if _history is not None:
+        # Not awaited: the answer does not wait for the history.
+        task = asyncio.create_task(_history.keep_sent_text(turn.question_id, turn.question))
+        _writes.add(task)
+        task.add_done_callback(_writes.discard)
     return True
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from chainlit.context import ChainlitContextException, get_context
 from chainlit.data.base import BaseDataLayer
@@ -66,7 +66,6 @@ _DETAILS = (
 # Who sends the request that is being answered. Chainlit asks for the user first, in the same task.
 _reader: ContextVar[str | None] = ContextVar("reader", default=None)
 
-_Result = TypeVar("_Result")
 Tell = Callable[[WebsocketSession], Awaitable[None]]
 Details = Callable[[WebsocketSession], Mapping[str, Any]]
 
@@ -240,10 +239,15 @@ class ChainlitHistory(BaseDataLayer):
 
     async def sent_texts(self, thread_id: str) -> dict[str, str]:
         """What the model was sent, by question; tells the person when that is not known."""
-        found = await self._from_chat(
-            "thread", lambda owner, store: store.sent_texts(owner, thread_id)
-        )
-        return found or {}
+        session, owner = _session(), _owner()
+        if session is None or owner is None:
+            return {}
+        try:
+            async with self._history.reading("thread") as store:
+                return await store.sent_texts(owner, thread_id)
+        except HistoryFault:
+            await self._tell(session)
+            return {}
 
     async def create_element(self, element: ShownElement) -> None:
         """Keep the name of a file."""
@@ -325,20 +329,19 @@ class ChainlitHistory(BaseDataLayer):
             raise HTTPException(503, self._messages.text("history.away", None)) from None
 
     async def _from_chat(
-        self, what: str, act: Callable[[str, HistoryStore], Awaitable[_Result]]
-    ) -> _Result | None:
-        """Do what a chat needs of the store. The chat goes on after a fault, with None."""
+        self, what: str, act: Callable[[str, HistoryStore], Awaitable[None]]
+    ) -> None:
+        """Keep what happens in a chat, which goes on after a fault."""
         session, owner = _session(), _owner()
         if session is None or owner is None:
-            return None
+            return
         try:
             async with self._history.writing(what) as store:
-                return await act(owner, store)
+                await act(owner, store)
         except NotOwnerError:
             log.info(event("history_refused", during=what, user=owner))
         except HistoryFault:
             await self._tell(session)
-        return None
 
 
 def _session() -> WebsocketSession | None:

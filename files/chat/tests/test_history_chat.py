@@ -16,6 +16,7 @@ import pytest
 from chat_process import ChatProcess, Page, Start, get
 from fake_upstream import Answer, FakeUpstream, Silence
 from gpufleet_chat.history import FILE_NAME
+from postgresql import PASSWORD, PostgreSQL
 from socketio.exceptions import ConnectionError as Refused  # type: ignore[import-untyped]
 
 LOGIN = "chat_with_login"
@@ -476,6 +477,40 @@ async def test_a_history_that_cannot_be_opened_leaves_the_chat_working(
     assert refused.status_code == 503
     assert refused.json()["detail"].startswith("The history of your chats cannot be reached")
     await page.close()
+
+
+async def test_postgresql_keeps_the_same_and_may_be_away(
+    start: Start, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    server = PostgreSQL()
+    try:
+        server.start()
+        (tmp_path / "credentials").mkdir()
+        (tmp_path / "credentials" / "database_url").write_text(server.url)
+        chat = await start(
+            module=LOGIN,
+            history_database="postgresql",
+            environment={"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")},
+        )
+        ann = await person(chat)
+        page = await ann.page()
+        await answered(page, "first")
+        server.stop()
+        await answered(page, "second")
+        assert page.texts() == ["Paris.", "Paris."]
+        await page.until(lambda: page.toasts)
+        server.start()
+        await answered(page, "third")
+        await page.close()
+        page = await ann.page(page.thread_id)
+        await page.until(lambda: page.resumed)
+        await answered(page, "fourth")
+        assert sent(fake) == ["first", "Paris.", "third", "Paris.", "fourth"]
+        await page.close()
+        assert PASSWORD not in chat.log.read_text()
+        assert not (tmp_path / "state" / FILE_NAME).exists()
+    finally:
+        server.remove()
 
 
 async def test_the_last_answer_is_kept_when_the_chat_ends(start: Start, fake: FakeUpstream) -> None:
