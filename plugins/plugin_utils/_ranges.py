@@ -39,6 +39,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "chainlit_concurrent_answers": (1, 1_000_000),
     "chainlit_queue_length": (0, 10_000),
     "chainlit_questions_per_person": (1, 10_000),
+    "chainlit_history_days": (0, 36_500),
     "chainlit_releases_kept": (1, 1000),
     "nginx_http_port": _PORT,
     "nginx_https_port": _PORT,
