@@ -418,6 +418,27 @@ async def test_a_server_that_restarts_is_used_again(server: PostgreSQL) -> None:
     await history.close()
 
 
+async def test_the_end_waits_for_the_last_write(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    history = await opened(HistoryStore(file_engine(path)), days=0)
+
+    async def write() -> None:
+        async with history.writing("step") as store:
+            await store.keep_step("ann", THREAD, step(), begins=True)
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(0.1)
+        closing = asyncio.create_task(history.close())
+        await asyncio.sleep(0.5)
+        assert not closing.done()
+        other.execute("ROLLBACK")
+        await closing
+        assert writing.done()
+        assert other.execute("SELECT count(*) FROM steps").fetchone() == (1,)
+
+
 async def pages(engine: AsyncEngine) -> int:
     """How many pages a file has; 0 for a server."""
     if engine.dialect.name != "sqlite":
