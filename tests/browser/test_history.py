@@ -45,6 +45,9 @@ def asked(chat: ChatPage) -> str:
     chat.ask(question)
     expect(chat.page.locator(".ai-message").last).to_contain_text("Paris", timeout=60_000)
     chat.wait_answered()
+    # The page draws the message anew with each of these, and closes what hangs from it.
+    expect(chat.page.locator(".lucide-refresh-cw")).to_have_count(1)
+    expect(chat.page.locator("#thread-history a", has_text=question.split()[-1])).to_have_count(1)
     return question
 
 
