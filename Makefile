@@ -63,6 +63,7 @@ quick:
 	  $(step) "ansible-test sanity, ansible-core $$core" $(MAKE) --no-print-directory sanity ANSIBLE=$$core || exit; \
 	done
 	@$(step) "Molecule gateway" $(MAKE) --no-print-directory molecule SCENARIO=gateway
+	@$(step) "Molecule driver" $(MAKE) --no-print-directory molecule SCENARIO=driver
 
 .PHONY: scenarios
 scenarios:

@@ -184,6 +184,6 @@ def state(root: Path, ask: Ask, running_kernel: str) -> dict[str, Any]:
         "secure_boot": locked,
         "signing_key_enrolled": locked and key_enrolled(root, ask),
         "runfile": (root / "usr/bin/nvidia-uninstall").exists(),
-        "holders": holders(root) if loaded else [],
+        "holders": holders(root),
         "build_log": build_log(root),
     }
