@@ -33,7 +33,8 @@ def changed(output: str) -> int:
 def installed(host: Host) -> dict[str, str]:
     """Return the version of every package of the driver that is wholly installed."""
     form = "${Package} ${Version} ${db:Status-Abbrev}\n"
-    lines = host.run(f"dpkg-query --show --showformat='{form}' '*nvidia*' 'libcuda1'", check=False)
+    names = "'nvidia-*' 'libnvidia-*' 'firmware-nvidia-*' libcuda1"
+    lines = host.run(f"dpkg-query --show --showformat='{form}' {names}", check=False)
     fields = (line.split() for line in lines.splitlines())
     return {field[0]: field[1] for field in fields if len(field) == 3 and field[2].endswith("i")}
 
