@@ -79,8 +79,13 @@ def _call(run: Run, command: list[str]) -> str:
 class Apt:
     """Debian and Ubuntu."""
 
-    # Whoever holds a package had a reason; here it is this module itself.
-    _CHANGE = ("--allow-change-held-packages", "--allow-downgrades", "--no-install-recommends")
+    # The holds are this module's own, and those of dependencies would stop apt as well.
+    _CHANGE = (
+        "--ignore-hold",
+        "--allow-change-held-packages",
+        "--allow-downgrades",
+        "--no-install-recommends",
+    )
     _APT = ("apt-get", "--yes", "--quiet", "--option=DPkg::Lock::Timeout=300")
     _KEEP = ("--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold")
 

@@ -33,6 +33,8 @@ _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e0
 _SIGNING_KEYS = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der")
 # In the order in which they can be removed.
 _KERNEL_MODULES = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia")
+# As NVIDIA calls the module, and as Debian does.
+_MODULE_FILES = ("nvidia", "nvidia-current-open", "nvidia-current")
 # They hold the GPU themselves, and are stopped before the module is taken out.
 _OWN_DAEMONS = ("nvidia-persiste", "nv-fabricmanage")
 _LOG_LINES = 15
@@ -82,11 +84,8 @@ def kernels(root: Path, ask: Ask) -> list[dict[str, Any]]:
         images = (root / "boot" / f"vmlinuz-{place.name}", place / "vmlinuz")
         if not any(image.exists() for image in images):
             continue
-        built = sorted(place.glob("**/nvidia.ko*")) + sorted(place.glob("**/nvidia-current*.ko*"))
-        # Debian's builds are called nvidia-current.ko, with more such files beside it.
-        module = next(
-            (p for p in built if re.fullmatch(r"nvidia(-current)?", p.name.split(".")[0])), None
-        )
+        files = (p for p in place.glob("**/nvidia*.ko*") if p.name.split(".")[0] in _MODULE_FILES)
+        module = next(files, None)
         version = ask(["modinfo", "-F", "version", str(module)]).strip() if module else ""
         found.append(
             {

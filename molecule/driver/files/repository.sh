@@ -18,7 +18,6 @@ pack() { # FILE NAME
   given=$(sed -n 's/^Package: //p' tree/DEBIAN/control)
   sed -i "s/^Package: .*/Package: $2/; s/^Version: .*/Version: $version/; s/(= $old)/(= $version)/g" tree/DEBIAN/control
   if [ "$given" != "$2" ]; then
-    sed -i "/^\(Provides\|Conflicts\|Replaces\|Breaks\):/d" tree/DEBIAN/control
     printf '%s: %s\n' Conflicts "$given" Replaces "$given" >>tree/DEBIAN/control
     if [ "$revision" = broken ]; then
       find tree/usr/src -name nv.c -exec sed -i '1i #error this driver cannot be compiled' {} +

@@ -17,7 +17,7 @@ def test_the_module_is_installed_for_every_kernel(host: Host) -> None:
     assert found
     for kernel in found:
         assert f", {kernel}, x86_64: installed" in status, status
-        module = host.run(f"find /lib/modules/{kernel} -name 'nvidia-current.ko*'")
+        module = host.run(f"find /lib/modules/{kernel} -name 'nvidia-current-open.ko*'")
         assert host.run(f"modinfo -F version {module}").startswith("535.")
         # The H200 can have the open modules, so it gets them.
         assert host.run(f"modinfo -F license {module}") == "Dual MIT/GPL"

@@ -10,7 +10,11 @@ import driver
 import pytest
 from host import Host
 
-H200 = "0000:17:00.0 0x2335 0x030200"
+SLACKWARE = {
+    "distribution": "Slackware",
+    "distribution_major_version": "15",
+    "architecture": "x86_64",
+}
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def test_a_driver_of_the_run_file(host: Host) -> None:
 
 
 def test_a_system_that_has_no_such_driver(host: Host) -> None:
-    said = driver.refused(ansible_facts={"distribution": "Slackware", "architecture": "x86_64"})
+    said = driver.refused(ansible_facts=SLACKWARE)
     assert "this role knows Debian 12" in said
 
 

@@ -46,14 +46,14 @@ class FakeHost:
         if headers:
             self.write(f"lib/modules/{release}/build/Makefile")
         if module:
-            path = self.write(f"lib/modules/{release}/updates/dkms/nvidia-current.ko")
-            self.write(f"lib/modules/{release}/updates/dkms/nvidia-current-uvm.ko")
+            path = self.write(f"lib/modules/{release}/updates/dkms/nvidia-current-open.ko")
+            self.write(f"lib/modules/{release}/updates/dkms/nvidia-current-open-uvm.ko")
             self.answers[f"modinfo -F version {path}"] = f"{module}\n"
             self.dkms(release, "installed")
 
     def dkms(self, release: str, state: str) -> None:
         """Let `dkms status` say this of a kernel."""
-        line = f"nvidia-current/{DRIVER}, {release}, x86_64: {state}\n"
+        line = f"nvidia-current-open/{DRIVER}, {release}, x86_64: {state}\n"
         self.answers["dkms status"] = self.answers.get("dkms status", "") + line
 
     def load(self, version: str = DRIVER) -> None:

@@ -157,7 +157,7 @@ def test_refuses_a_restart(host: FakeHost, change: Change, words: list[str]) -> 
 
 
 def remove_modules(host: FakeHost) -> None:
-    (host.root / "lib/modules" / KERNEL / "updates/dkms/nvidia-current.ko").unlink()
+    (host.root / "lib/modules" / KERNEL / "updates/dkms/nvidia-current-open.ko").unlink()
 
 
 @pytest.mark.parametrize(
