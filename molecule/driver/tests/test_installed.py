@@ -65,6 +65,10 @@ def test_devices_come_before_every_instance(host: Host) -> None:
     assert "nvidia-uvm.service" in shown["After"].split()
     assert "nvidia-uvm.service" in shown["Wants"].split()
     assert "nvidia-fabricmanager.service" in shown["After"].split()
+    # The daemon of persistence finds no GPU where nobody has made its nodes.
+    assert (
+        "nvidia-uvm.service" in host.show("nvidia-persistenced.service", "After")["After"].split()
+    )
     # Errors of a unit are words; the status is 0.
     assert host.run("systemd-analyze verify nvidia-uvm.service 2>&1") == ""
     assert host.run("systemctl is-enabled nvidia-uvm.service") == "enabled"
