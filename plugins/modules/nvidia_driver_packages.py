@@ -158,6 +158,17 @@ def install(packages: Packages, params: dict[str, Any], missing: dict[str, str])
 
 def bring(packages: Packages, params: dict[str, Any], check: bool) -> tuple[list[str], list[str]]:
     """Install, upgrade and hold; returns what was or would be installed, and held."""
+    try:
+        changes = change(packages, params, check)
+    except PackageError:
+        # Package managers let go of what they change, also when they fail half-way.
+        hold(packages, params, check)
+        raise
+    return changes, hold(packages, params, check)
+
+
+def change(packages: Packages, params: dict[str, Any], check: bool) -> list[str]:
+    """Install and upgrade; returns what was or would be."""
     installed = packages.installed()
     patterns = [*params["driver_patterns"], *params["kernel_patterns"]]
     first = [name for name in params["prerequisites"] if name not in installed]
@@ -174,10 +185,16 @@ def bring(packages: Packages, params: dict[str, Any], check: bool) -> tuple[list
         if not check and not changes:
             packages.refresh()
         changes += packages.upgrade(matching(packages.installed(), patterns), check)
-    held = sorted(set(matching(packages.installed(), patterns)) - packages.held())
-    if held and not check:
-        packages.hold(held)
-    return changes, held
+    return changes
+
+
+def hold(packages: Packages, params: dict[str, Any], check: bool) -> list[str]:
+    """Hold what of driver and kernels is there; returns what was or would be."""
+    patterns = [*params["driver_patterns"], *params["kernel_patterns"]]
+    loose = sorted(set(matching(packages.installed(), patterns)) - packages.held())
+    if loose and not check:
+        packages.hold(loose)
+    return loose
 
 
 def take_away(

@@ -153,6 +153,14 @@ def test_upgrades_kernel_and_driver_together_when_asked() -> None:
     assert packages.there["linux-image-amd64"] == "6.1.160-1"
 
 
+def test_holds_what_is_there_when_an_installation_fails() -> None:
+    packages = fresh()
+    del packages.archive["fabric"]
+    with pytest.raises(PackageError):
+        module.bring(packages, PARAMS, check=False)
+    assert "linux-image-amd64" in packages.holds
+
+
 def test_takes_all_away_again() -> None:
     packages = fresh()
     before = set(packages.installed())
