@@ -17,6 +17,7 @@ const NAMES = {
   "button:has(> svg.lucide-refresh-cw)": "regenerate",
   "button:has(> svg.lucide-file-down)": "export_markdown",
   "button:has(> svg.lucide-braces)": "export_json",
+  "button:has(> svg.lucide-arrow-down)": "scroll_down",
   '[role="dialog"] > button:has(> svg.lucide-x)': "close",
 };
 
