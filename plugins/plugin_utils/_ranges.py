@@ -41,6 +41,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "chainlit_queue_length": (0, 10_000),
     "chainlit_questions_per_person": (1, 10_000),
     "chainlit_login_session_hours": (1, 8760),
+    "chainlit_history_days": (0, 36_500),
     "chainlit_releases_kept": (1, 1000),
     "nginx_http_port": _PORT,
     "nginx_https_port": _PORT,

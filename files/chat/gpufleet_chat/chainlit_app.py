@@ -4,20 +4,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import chainlit as cl
 from chainlit.config import config
+from chainlit.context import init_ws_context
+from chainlit.data.base import BaseDataLayer
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.socket import connection_successful
+from chainlit.types import ThreadDict
 from chainlit.user import User
 
 from gpufleet_chat import services
 from gpufleet_chat.admission import NotTaken
 from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
 from gpufleet_chat.bounds import socket_bytes
+from gpufleet_chat.chainlit_history import ChainlitHistory
 from gpufleet_chat.chainlit_panel import panel
 from gpufleet_chat.chainlit_sessions import GRACE_SECONDS, Janitor, connect
 from gpufleet_chat.chainlit_view import (
@@ -28,7 +36,7 @@ from gpufleet_chat.chainlit_view import (
     TurnView,
 )
 from gpufleet_chat.choices import ChoiceError, Choices
-from gpufleet_chat.conversation import Conversation
+from gpufleet_chat.conversation import Conversation, Exchange
 from gpufleet_chat.export import export
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
@@ -63,10 +71,12 @@ class Chat:
     pushed: tuple[State, int] | None = None
     pushed_at: float = 0.0
     lost_at: float | None = None
+    told_of_history: bool = False
 
 
 _parts = services.current()
 _chats: dict[str, Chat] = {}
+_writes: set[asyncio.Task[None]] = set()
 
 
 def _chat(session: WebsocketSession) -> Chat:
@@ -87,7 +97,40 @@ async def on_chat_start() -> None:
     """A page was opened, or a new chat begun: forget what was said."""
     session = _session()
     _chats.pop(session.id, None)
+    if session.thread_id_to_resume:
+        # It is not there, or somebody else's: what is said from here on is another one.
+        session.thread_id, session.thread_id_to_resume = str(uuid.uuid4()), None
     await _offer_settings(session, _chat(session))
+
+
+async def on_chat_resume(thread: ThreadDict) -> None:
+    """A conversation was opened that the history has kept: go on as if it had never ended."""
+    session = _session()
+    # Or Chainlit would open it again after each blip, in the middle of an answer.
+    session.thread_id_to_resume, session.chat_started = None, True
+    chat = _chats[session.id] = Chat(Conversation(), _kept_choices(thread))
+    steps = thread["steps"]
+    sent = await _history.sent_texts(thread["id"]) if _history else {}
+    login = session.user.identifier if session.user else None
+    for step in steps:
+        if step["type"] != "user_message":
+            continue
+        question = sent.get(step["id"], step["output"])
+        view = TurnView.restored(_parts.messages, session.language, step["id"], steps)
+        chat.asked.add(step["id"])
+        chat.views.append(view)
+        chat.conversation.add(Exchange(step["id"], question, view.answer))
+        chat.turn = Turn(
+            step["id"],
+            question,
+            chat.choices,
+            session.chat_profile,
+            (),
+            person(login, session.environ),
+        )
+    await _offer_settings(session, chat)
+    if chat.views:
+        await chat.views[-1].offer_again()
 
 
 async def on_settings_update(values: dict[str, object]) -> None:
@@ -104,6 +147,9 @@ async def on_settings_update(values: dict[str, object]) -> None:
         await cl.context.emitter.send_toast(text, "error")
         # The panel shows again what holds.
         await _offer_settings(session, chat)
+        return
+    if _history is not None and session.has_first_interaction:
+        await _history.update_thread(session.thread_id)
 
 
 @cl.on_message
@@ -217,6 +263,21 @@ async def models(_user: User | None, language: str | None) -> list[cl.ChatProfil
     ]
 
 
+async def on_connected(sid: str) -> None:
+    """A page has connected: one that this process does not know may have been in a thread.
+
+    Chainlit's page names its thread only where it was opened from the history.
+    """
+    session = WebsocketSession.get(sid)
+    if _history is not None and session is not None:
+        init_ws_context(session)
+        if not session.restored and not session.thread_id_to_resume:
+            thread_id = await _history.thread_of_page()
+            if thread_id is not None:
+                session.thread_id = session.thread_id_to_resume = thread_id
+    await connection_successful(sid)
+
+
 async def on_stop(sid: str) -> None:
     """The person pressed stop; Chainlit's own handler adds an untranslated message."""
     session = WebsocketSession.get(sid)
@@ -273,6 +334,7 @@ async def _remove_from(chat: Chat, view: TurnView) -> None:
     for index, earlier in enumerate(chat.views):
         if earlier.question_id == view.question_id and earlier is not view:
             for old in chat.views[index:]:
+                chat.conversation.begin(old.question_id)
                 await old.remove()
             del chat.views[index:]
             break
@@ -296,6 +358,11 @@ async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
+    if _history is not None:
+        # Not awaited: the answer does not wait for the history.
+        task = asyncio.create_task(_history.keep_sent_text(turn.question_id, turn.question))
+        _writes.add(task)
+        task.add_done_callback(_writes.discard)
     return True
 
 
@@ -320,6 +387,34 @@ async def _offer_thinking(session: WebsocketSession, chat: Chat) -> None:
     """A model may just have been seen thinking: now it can be switched off."""
     if not chat.offers_thinking and _parts.upstream.thinks(session.chat_profile):
         await _offer_settings(session, chat)
+
+
+def _kept_choices(thread: ThreadDict) -> Choices:
+    default = Choices.default(_parts.settings)
+    kept = (thread.get("metadata") or {}).get("choices")
+    if _parts.settings.settings_panel and isinstance(kept, dict):
+        # What the operator allows may be less by now.
+        with contextlib.suppress(ChoiceError):
+            return default.changed(kept, _parts.settings)
+    return default
+
+
+def _details(session: WebsocketSession) -> dict[str, Any]:
+    """What the history keeps of a chat: its model, and what is not as the operator has set."""
+    default = asdict(Choices.default(_parts.settings))
+    chosen = asdict(_chat(session).choices)
+    choices = {key: value for key, value in chosen.items() if value != default[key]}
+    return {"chat_profile": session.chat_profile, "choices": choices}
+
+
+async def _tell_of_history(session: WebsocketSession) -> None:
+    """Say once that a chat cannot be kept: its answers do not depend on that."""
+    chat = _chat(session)
+    if chat.told_of_history:
+        return
+    chat.told_of_history = True
+    toast = {"message": _parts.messages.text("history.fault", session.language), "type": "warning"}
+    await sio.emit("toast", toast, to=session.socket_id)
 
 
 async def keep_pages_informed() -> None:
@@ -373,6 +468,18 @@ async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
 
 
 sio.on("connect", connect)
+_history = (
+    ChainlitHistory(
+        _parts.history, _parts.messages, _parts.metrics, tell=_tell_of_history, details=_details
+    )
+    if _parts.history is not None
+    else None
+)
+if _history is not None:
+    data_layer: BaseDataLayer = _history
+    cl.data_layer(lambda: data_layer)
+    cl.on_chat_resume(on_chat_resume)
+    sio.on("connection_successful", on_connected)
 sio.on("stop", on_stop)
 # Not by its decorator, which tells the page that nothing runs, whatever runs.
 config.code.on_settings_update = on_settings_update

@@ -71,6 +71,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run the monitor and the adapter's loop as long as the server runs."""
     parts: Services = app.state.parts
     loops = [parts.monitor.run, *parts.background]
+    if parts.history is not None:
+        await parts.history.open()
+        loops.append(parts.history.run)
     app.state.loops = [asyncio.create_task(loop()) for loop in loops]
     for task in app.state.loops:
         task.add_done_callback(_log_death)
@@ -80,6 +83,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in app.state.loops:
             task.cancel()
         await asyncio.gather(*app.state.loops, return_exceptions=True)
+        if parts.history is not None:
+            await parts.history.close()
         await parts.upstream.close()
 
 

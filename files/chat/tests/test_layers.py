@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(gpufleet_chat.__file__).parent
 ADAPTER = {
     "chainlit_app",
+    "chainlit_history",
     "chainlit_panel",
     "chainlit_sessions",
     "chainlit_tokens",
