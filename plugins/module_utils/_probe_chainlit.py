@@ -14,8 +14,9 @@ import json
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ansible_collections.gpufleet.llm.plugins.module_utils._chat_session import sign_session
 from ansible_collections.gpufleet.llm.plugins.module_utils._probe import (
     Check,
     Client,
@@ -32,10 +33,14 @@ _CONNECT, _CONNECT_REFUSED, _DISCONNECT, _EVENT = "40", "44", "41", "42"
 
 @dataclass(frozen=True)
 class Turn:
-    """A message to send, and a regular expression that its answer must contain."""
+    """A message to send, and a regular expression that its answer must contain.
+
+    ``session_secret`` is what the application signs sessions with, where people log in.
+    """
 
     message: str
     expect: str = "."
+    session_secret: str = field(default="", repr=False)
 
 
 def check_chainlit(client: Client, turn: Turn | None = None, timeout: float = 20.0) -> Check:
@@ -108,6 +113,10 @@ class _Climb:
 
     def turn(self, turn: Turn) -> str:
         started = time.monotonic()
+        if turn.session_secret:
+            # Longer than the check: the clocks of two machines differ.
+            token = sign_session(turn.session_secret, self._timeout + 300)
+            self._headers["Cookie"] += f"; access_token={token}"
         auth = {"sessionId": self._session, "clientType": "webapp"}
         self._send(_CONNECT + json.dumps(auth))
         self._await_connection()

@@ -42,6 +42,7 @@ from gpufleet_chat.history_store import (
     Thread,
     User,
 )
+from gpufleet_chat.logins import PROBE_NAME
 from gpufleet_chat.logs import event
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.metrics import Metrics
@@ -90,6 +91,8 @@ class ChainlitHistory(BaseDataLayer):
     async def get_user(self, identifier: str) -> PersistedUser | None:
         """The person, who sends the request that is being answered."""
         _reader.set(identifier)
+        if identifier == PROBE_NAME:
+            return _stranger(identifier)
         if identifier not in self._users:
             try:
                 async with self._history.reading("user") as store:
@@ -106,12 +109,7 @@ class ChainlitHistory(BaseDataLayer):
             async with self._history.writing("user") as store:
                 return self._remember(await store.keep_user(user.identifier, user.metadata))
         except HistoryFault:
-            return PersistedUser(
-                id=user.identifier,
-                identifier=user.identifier,
-                metadata=user.metadata,
-                createdAt=_iso(0),
-            )
+            return _stranger(user.identifier)
 
     async def list_threads(
         self, pagination: Pagination, filters: ThreadFilter
@@ -355,10 +353,17 @@ def _session() -> WebsocketSession | None:
 def _owner() -> str | None:
     """Who has logged in; nobody where the request and the chat are not of the same person."""
     session, reader = _session(), _reader.get()
+    if reader == PROBE_NAME:
+        return None
     if session is None:
         return reader
     chatting = session.user.identifier if session.user else None
     return chatting if reader in (None, chatting) else None
+
+
+def _stranger(identifier: str) -> PersistedUser:
+    """A person of whom the history knows nothing."""
+    return PersistedUser(id=identifier, identifier=identifier, createdAt=_iso(0))
 
 
 def _belongs(step: StepDict) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import runpy
 import socket
 import sys
 import time
@@ -42,6 +43,12 @@ async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Respo
         assert time.monotonic() < deadline, f"{url} is {response.status_code}: {response.text}"
         await asyncio.sleep(0.05)
     return response
+
+
+def sign_session(secret: str) -> str:
+    """The session of a check, signed by the code of llm_health."""
+    code = runpy.run_path(str(CHAT.parents[1] / "plugins" / "module_utils" / "_chat_session.py"))
+    return str(code["sign_session"](secret, 60))
 
 
 class ChatProcess:

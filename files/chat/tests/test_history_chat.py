@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from chat_process import ChatProcess, Page, Start, get
+from chat_process import ChatProcess, Page, Start, get, sign_session
 from fake_upstream import Answer, FakeUpstream, Silence
 from gpufleet_chat.history import FILE_NAME
 from postgresql import PASSWORD, PostgreSQL
@@ -98,6 +98,22 @@ async def test_without_a_login_there_is_no_history(start: Start, tmp_path: Path)
     settings = (await get(f"{chat.url}/project/settings?language=en-US")).json()
     assert settings["dataPersistence"] is False
     assert not (tmp_path / "state" / FILE_NAME).exists()
+
+
+async def test_a_check_leaves_nothing_behind(
+    start: Start, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    chat = await start(**LOGIN)
+    secret = CREDENTIALS["auth_secret"]
+    page = Page(chat.url, Cookie=f"access_token={sign_session(secret)}")
+    await page.open()
+    await answered(page, "Capital of France?")
+    await page.close()
+    assert page.texts() == ["Paris."]
+    assert page.toasts == []
+    with contextlib.closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as database:
+        for everything in ("SELECT * FROM users", "SELECT * FROM threads", "SELECT * FROM steps"):
+            assert database.execute(everything).fetchall() == []
 
 
 async def test_a_conversation_goes_on_after_a_restart(

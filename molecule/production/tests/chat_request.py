@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+# The one person of the inventory, which has the password's hash.
+USER = ("operator", "planted-password-of-the-operator-1")
 # Made by issue_certificate.sh for prepare.yml.
 AUTHORITY = Path(os.environ["TEST_SSH_KEY"]).parents[1] / "ca"
 BODY = {
