@@ -60,6 +60,8 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
         BodyBound,
         upload_max_mib=settings.upload_max_mib,
         message_max_chars=settings.message_max_chars,
+        uploads=chainlit.config.FILES_DIRECTORY,
+        messages=parts.messages,
     )
     # Added last, hence outermost: it marks the cookies of all others.
     app.add_middleware(Guard, policy=content_security_policy(page))
