@@ -61,7 +61,7 @@ class BodyBound:
             await self._app(scope, receive, send)
             return
         upload = scope["path"].endswith(UPLOAD_PATH)
-        if upload and await asyncio.to_thread(_size, self._uploads) >= self._kept_bytes:
+        if upload and await asyncio.to_thread(_size, self._uploads) > self._kept_bytes:
             language = Headers(scope=scope).get("accept-language", "").split(",")[0]
             # The page shows the detail as it is.
             full = {"detail": self._messages.text("file.full", language)}

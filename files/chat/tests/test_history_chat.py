@@ -472,7 +472,7 @@ async def test_a_full_disk_breaks_no_answer(start: Start, tmp_path: Path) -> Non
     ann = await person(chat)
     page = await ann.page()
     for number in range(8):
-        await answered(page, f"{number} " + "long " * 20_000)
+        await answered(page, f"{number} " + "long " * 15_000)
     assert page.texts() == ["Paris."] * 8
     await page.until(lambda: page.toasts)
     log = chat.log.read_text()
