@@ -13,7 +13,7 @@ from pathlib import Path
 import ansible_playbook
 import httpx
 import pytest
-from chat_request import AUTHORITY, USER, ask
+from chat_request import AUTHORITY, USER, ask, log_in
 from host import Host
 
 CHAT_1, CHAT_2 = "planted-key-from-chat-to-gateway-1", "planted-key-from-chat-to-gateway-2"
@@ -94,12 +94,6 @@ def test_secret_of_the_sessions(api: httpx.Client, variables: Path) -> None:
     assert api.get("/user").status_code == 401
     log_in(api)
     assert api.get("/user").status_code == 200
-
-
-def log_in(api: httpx.Client) -> None:
-    """Send the form of the login page; the client keeps the cookie."""
-    form = dict(zip(("username", "password"), USER, strict=True))
-    assert api.post("/login", data=form).status_code == 200
 
 
 def test_key_between_gateway_and_vllm(
