@@ -46,7 +46,7 @@ class Turn:
 def check_chainlit(client: Client, turn: Turn | None = None, timeout: float = 20.0) -> Check:
     """Check one application within ``timeout`` seconds; with ``turn``, hold a conversation."""
     started = time.monotonic()
-    climb = _Climb(client, started + timeout, timeout)
+    climb = _Climb(client, started + timeout, timeout, turn.session_secret if turn else "")
     steps = [("port", climb.port), ("http", climb.http), ("socket", climb.socket)]
     if turn is not None:
         steps.append(("turn", lambda: climb.turn(turn)))
@@ -68,7 +68,7 @@ def check_chainlit(client: Client, turn: Turn | None = None, timeout: float = 20
 class _Climb:
     """The levels of one check under one deadline."""
 
-    def __init__(self, client: Client, end: float, timeout: float) -> None:
+    def __init__(self, client: Client, end: float, timeout: float, session_secret: str) -> None:
         self._client = client
         self._end = end
         self._timeout = timeout
@@ -79,6 +79,11 @@ class _Climb:
             "Content-Type": "text/plain;charset=UTF-8",
             "Cookie": f"X-Chainlit-Session-id={self._session}",
         }
+        if session_secret:
+            # Chainlit looks at the cookies of the first request. A session is longer than the
+            # check: the clocks of two machines differ.
+            token = sign_session(session_secret, timeout + 300)
+            self._headers["Cookie"] += f"; access_token={token}"
         self._path = _SOCKET_PATH
 
     def _left(self) -> float:
@@ -113,10 +118,6 @@ class _Climb:
 
     def turn(self, turn: Turn) -> str:
         started = time.monotonic()
-        if turn.session_secret:
-            # Longer than the check: the clocks of two machines differ.
-            token = sign_session(turn.session_secret, self._timeout + 300)
-            self._headers["Cookie"] += f"; access_token={token}"
         auth = {"sessionId": self._session, "clientType": "webapp"}
         self._send(_CONNECT + json.dumps(auth))
         self._await_connection()
