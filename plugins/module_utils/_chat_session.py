@@ -22,14 +22,15 @@ PROBE_NAME = "gpufleet probe"
 def sign_session(secret: str, seconds: float) -> str:
     """Return the value of the cookie ``access_token`` for a session that ends in ``seconds``."""
     now = int(time.time())
-    claims = {
+    header: dict[str, object] = {"alg": "HS256", "typ": "JWT"}
+    claims: dict[str, object] = {
         "identifier": PROBE_NAME,
         "display_name": None,
         "metadata": {},
         "iat": now,
         "exp": now + max(1, int(seconds)),
     }
-    signed = ".".join(_encoded(part) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    signed = ".".join(_encoded(part) for part in (header, claims))
     signature = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
     return f"{signed}.{_base64(signature)}"
 

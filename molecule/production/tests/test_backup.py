@@ -14,7 +14,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_tex
 
 def commands(after: str) -> str:
     """Return the commands that the page shows after these words."""
-    shown = re.search(rf"{after}.*?\n\n((?:    .*\n)+)", PAGE, re.DOTALL)
+    shown = re.search(rf"{after}[^\n]*\n\n((?:    [^\n]*\n)+)", PAGE)
     assert shown is not None, after
     return shown[1]
 
