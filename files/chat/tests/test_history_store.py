@@ -405,7 +405,7 @@ def test_a_wrong_database_url_is_refused_without_its_password(
         }
     )
     with pytest.raises(SettingsError, match="credential database_url must be") as refusal:
-        build(settings, Secrets(database_url=url))
+        build(settings, Secrets(auth_secret="s" * 32, login_secret="p" * 32, database_url=url))
     assert "hush" not in str(refusal.value)
 
 
