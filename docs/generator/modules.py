@@ -62,7 +62,8 @@ def section(module: Path) -> list[str]:
     lines = [f"## `gpufleet.llm.{module.stem}`", "", about["short_description"] + ".", ""]
     for paragraph in about["description"]:
         lines += [plain(paragraph), ""]
-    lines += [*option_table(about["options"], "option"), ""]
+    if "options" in about:
+        lines += [*option_table(about["options"], "option"), ""]
     lines += [*attribute_table(about["attributes"]), ""]
     lines += ["### Examples", "", "```yaml", blocks["EXAMPLES"].strip(), "```", ""]
     lines += ["### Returned", "", *return_table(yaml.safe_load(blocks["RETURN"])), ""]
