@@ -62,8 +62,7 @@ def section(module: Path) -> list[str]:
     lines = [f"## `gpufleet.llm.{module.stem}`", "", about["short_description"] + ".", ""]
     for paragraph in about["description"]:
         lines += [plain(paragraph), ""]
-    if "options" in about:
-        lines += [*option_table(about["options"], "option"), ""]
+    lines += [*option_table(about["options"], "option"), ""]
     lines += [*attribute_table(about["attributes"]), ""]
     lines += ["### Examples", "", "```yaml", blocks["EXAMPLES"].strip(), "```", ""]
     lines += ["### Returned", "", *return_table(yaml.safe_load(blocks["RETURN"])), ""]

@@ -12,10 +12,17 @@ from typing import Protocol
 
 # Status, output and errors of a command with these further environment variables.
 Run = Callable[[list[str]], tuple[int, str, str]]
+_VERSION = re.compile(r"\b\d{3}\.\d+(?:\.\d+)?\b")
 
 
 class PackageError(Exception):
     """The packages cannot be brought to what is wanted; the text says why and what to do."""
+
+
+def version_in(text: str) -> str:
+    """First version of a driver in a text, such as 580.95.05, or an empty string."""
+    found = _VERSION.search(text)
+    return found.group() if found else ""
 
 
 def in_version(version: str, prefix: str) -> bool:

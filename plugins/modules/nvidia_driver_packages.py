@@ -99,7 +99,6 @@ held:
   returned: always
 """
 
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -113,11 +112,9 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages impo
     is_there,
     matching,
     summary,
-)
-from ansible_collections.gpufleet.llm.plugins.module_utils._driver_state import (
-    build_log,
     version_in,
 )
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import build_log
 
 
 def lacking(
@@ -246,7 +243,7 @@ def main() -> None:
             else summary(packages.installed(), patterns, packages.held())
         )
     except PackageError as error:
-        log = build_log(Path("/"))
+        log = build_log()
         said = "\n".join(["Last lines of the build by DKMS:", *log]) if "dkms" in str(error) else ""
         module.fail_json(msg=f"{error}\n{said}".strip())
     if module.check_mode:

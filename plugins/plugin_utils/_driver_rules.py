@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When a driver is not installed, when a host is not restarted, and what is still to be done.
 
-Each function takes what the module `nvidia_driver_info` returned for a host; each text says what
-is wrong and what to do.
+Each function takes what the module `gpu_facts` returned for a host; each text says what is wrong
+and what to do.
 """
 
 from __future__ import annotations
@@ -12,28 +12,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Info = Mapping[str, Any]
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import RIVALS
+
+Gpus = Mapping[str, Any]
 # What is wanted of the host, as the role's vars have it in __nvidia_driver_plan.
 Plan = Mapping[str, Any]
 
 # R580 is the last branch for Maxwell, Pascal and Volta (NVIDIA, release notes of R580).
 _LAST_PROPRIETARY_BRANCH = 580
+# Device ids grow with the generations (pci-ids.ucw.cz): Volta ends at 1df6, Turing begins at 1e02.
+# The open modules support Turing and later (README of NVIDIA/open-gpu-kernel-modules).
+_TURING = 0x1E00
+# GB100 begins at 2900; the last Ada is 28f8. NVIDIA: only the open modules support Blackwell.
+_BLACKWELL = 0x2900
+# Grace Hopper, which they alone support too.
+_GRACE_HOPPER = (0x2342, 0x2345, 0x2348)
 
 
-def open_modules(info: Info, asked: str) -> bool:
+def open_modules(gpus: Gpus, asked: str) -> bool:
     """Whether the open modules are to be installed; `asked` is nvidia_driver_modules."""
     if asked != "auto":
         return asked == "open"
-    return all(gpu["open_modules"] for gpu in info["gpus"])
+    return not _closed_only(gpus)
 
 
-def refusals(info: Info, plan: Plan) -> list[str]:
+def _closed_only(gpus: Gpus) -> list[Mapping[str, Any]]:
+    """Cards that the open modules do not support; one whose device is not told is none."""
+    return [card for card in gpus["cards"] if 0 < _device(card) < _TURING]
+
+
+def _open_only(gpus: Gpus) -> list[Mapping[str, Any]]:
+    """Cards that the proprietary modules do not support."""
+    return [
+        card
+        for card in gpus["cards"]
+        if _device(card) >= _BLACKWELL or _device(card) in _GRACE_HOPPER
+    ]
+
+
+def _device(card: Mapping[str, Any]) -> int:
+    return int(card["device_id"] or "0", 16)
+
+
+def refusals(gpus: Gpus, plan: Plan) -> list[str]:
     """Say why nothing of a driver may be installed as planned, one text for each reason."""
     found = [
         *_of_settings(plan),
-        *_of_modules(info, plan),
+        *_of_modules(gpus, plan),
     ]
-    if info["secure_boot"] and plan["built"] and not info["signing_key_enrolled"]:
+    driver = gpus["driver"]
+    if driver["secure_boot"] and plan["built"] and not driver["own_key_enrolled"]:
         found.append(
             "Secure Boot is on, and the firmware does not know the key that DKMS signs modules "
             "with: the kernel would refuse the driver.\n"
@@ -41,7 +69,7 @@ def refusals(info: Info, plan: Plan) -> list[str]:
             "`dkms generate_mok`), restart and confirm the key; or switch Secure Boot off in the "
             "firmware; or on Ubuntu nvidia_driver_source: distribution, whose modules are signed."
         )
-    if info["runfile"]:
+    if driver["runfile"]:
         found.append(
             "A driver was installed here by NVIDIA's .run file, and packages would overwrite parts "
             "of it.\nRemedy: run `nvidia-uninstall` on the host, then this play again."
@@ -76,10 +104,9 @@ def _of_settings(plan: Plan) -> list[str]:
     return found
 
 
-def _of_modules(info: Info, plan: Plan) -> list[str]:
+def _of_modules(gpus: Gpus, plan: Plan) -> list[str]:
     found = []
-    closed_only = [gpu for gpu in info["gpus"] if not gpu["open_modules"]]
-    open_only = [gpu for gpu in info["gpus"] if not gpu["proprietary_modules"]]
+    closed_only, open_only = _closed_only(gpus), _open_only(gpus)
     if plan["open"] and closed_only:
         found.append(
             f"The open kernel modules do not support {_named(closed_only)}, which "
@@ -102,16 +129,17 @@ def _of_modules(info: Info, plan: Plan) -> list[str]:
     return found
 
 
-def _named(gpus: list[Mapping[str, Any]]) -> str:
-    return ", ".join(f"the GPU at {gpu['address']} (device {gpu['device']})" for gpu in gpus)
+def _named(cards: list[Mapping[str, Any]]) -> str:
+    return ", ".join(f"the GPU at {card['address']} (device {card['device_id']})" for card in cards)
 
 
-def faults(info: Info) -> list[str]:
+def faults(gpus: Gpus) -> list[str]:
     """Say why a host with these packages must not be restarted, one text for each reason."""
     found = []
-    for kernel in info["kernels"]:
+    driver = gpus["driver"]
+    for kernel in driver["kernels"]:
         release, dkms = kernel["release"], kernel["dkms"]
-        if kernel["module"] and (not dkms or dkms.startswith("installed")):
+        if kernel["module"] and dkms in (None, "installed"):
             continue
         if not kernel["module"] and not kernel["headers"]:
             found.append(
@@ -122,54 +150,60 @@ def faults(info: Info) -> list[str]:
             )
             continue
         state = f"`dkms status` says {dkms}" if dkms else "`dkms status` does not know of it"
-        log = "\n".join(["Last lines of the build:", *info["build_log"]])
+        log = "\n".join(["Last lines of the build:", *driver["build_log"]])
         found.append(
             f"The driver is not installed for kernel {release}: {state}.\n{log}\n"
             "Remedy: another version of the driver (nvidia_driver_version), or remove that kernel; "
             f"`dkms autoinstall -k {release}` tries again."
         )
-    versions = {kernel["module"] for kernel in info["kernels"] if kernel["module"]}
-    library, manager = info["library_version"], info["fabric_manager_version"]
+    versions = {kernel["module"] for kernel in driver["kernels"] if kernel["module"]}
+    library, manager = gpus["user_space"], gpus["fabric_manager"]
     if versions and library and versions != {library}:
         found.append(
             f"The modules are of version {', '.join(sorted(versions))}, and the libraries of "
             f"{library}: programs would end with 'Driver/library version mismatch'.\n"
             "Remedy: run this play with nvidia_driver_version set to one of them."
         )
-    if info["nvswitches"] and manager != library:
+    if gpus["switches"] and versions and manager not in versions:
         found.append(
-            f"Fabric Manager is of version {manager or 'none'}, and the driver of {library}: the "
-            "GPUs behind the NVSwitches would not start.\n"
+            f"Fabric Manager is of version {manager or 'none'}, and the driver of "
+            f"{', '.join(sorted(versions))}: the GPUs behind the NVSwitches would not start.\n"
             "Remedy: run this play with nvidia_driver_version set to one that the repository has "
             "both of."
         )
     return found
 
 
-def pending(info: Info) -> dict[str, str]:
-    """Say what brings the installed driver into use, and why: reload, reboot or nothing."""
-    nothing = {"action": "none", "reason": ""}
-    running = info["running_kernel"]
-    module = next((k["module"] for k in info["kernels"] if k["release"] == running), "")
-    if not info["gpus"]:
-        return nothing
+def pending(gpus: Gpus) -> dict[str, str]:
+    """Say what brings the installed driver into use (reload, reboot, none), why, and what holds it.
+
+    The reason and the holders are words.
+    """
+    action, reason = _pending(gpus)
+    holders = [
+        f"{held['name']} (pid {held['pid']}{', ' if held['unit'] else ''}{held['unit']})"
+        for held in gpus["driver"]["holders"]
+    ]
+    return {"action": action, "reason": reason, "holders": ", ".join(holders)}
+
+
+def _pending(gpus: Gpus) -> tuple[str, str]:
+    driver = gpus["driver"]
+    loaded = driver["loaded"]
+    module = next((kernel["module"] for kernel in driver["kernels"] if kernel["running"]), None)
+    rivals = [name for name in driver["modules"] if name in RIVALS]
+    if not gpus["cards"]:
+        return "none", ""
     if not module:
-        return {
-            "action": "reboot",
-            "reason": f"the running kernel {running} has no module of the driver",
-        }
-    if info["rival_modules"]:
-        return {
-            "action": "reboot",
-            "reason": f"{', '.join(info['rival_modules'])} drives the GPUs until the next start",
-        }
-    loaded = info["loaded_version"]
+        return "reboot", "the running kernel has no module of the driver"
+    if rivals:
+        return "reboot", f"{', '.join(rivals)} drives the GPUs until the next start"
     if loaded == module:
-        return nothing
-    reason = (
+        return "none", ""
+    if not loaded:
+        return "reload", f"module {module} is installed and not loaded"
+    return (
+        "reload",
         f"module {loaded} is loaded and {module} installed, so programs end with "
-        "'Driver/library version mismatch'"
-        if loaded
-        else f"module {module} is installed and not loaded"
+        "'Driver/library version mismatch'",
     )
-    return {"action": "reload", "reason": reason}

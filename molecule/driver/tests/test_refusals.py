@@ -110,7 +110,7 @@ def test_a_kernel_without_headers(host: Host) -> None:
 
 
 def test_a_kernel_that_no_package_knows(host: Host) -> None:
-    host.run("mkdir -p /lib/modules/6.6.6-own && touch /boot/vmlinuz-6.6.6-own")
+    host.run("mkdir -p /lib/modules/6.6.6-own/kernel && touch /boot/vmlinuz-6.6.6-own")
     said = driver.refused()
     host.run("rm -r /lib/modules/6.6.6-own /boot/vmlinuz-6.6.6-own")
     assert "Kernel 6.6.6-own has no headers" in said
@@ -134,7 +134,7 @@ def test_says_that_the_loaded_module_is_another(host: Host) -> None:
     )
     assert "module 535.216.03 is loaded and 535." in output
     assert "'Driver/library version mismatch'" in output
-    assert "held by sleep (process" in output
+    assert "held by sleep (pid" in output
     assert driver.changed(output) == 0
 
 

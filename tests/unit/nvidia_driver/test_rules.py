@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.llm.plugins.plugin_utils import _driver_rules as rules
 
-from tests.unit.nvidia_driver.conftest import B200, KERNEL, SECURE_BOOT, T4, V100, FakeHost
+from tests.unit.gpu.fake_host import KERNEL, OTHER_KERNEL, VERSION, FakeHost
+
+H200, V100, B200, T4 = "0x2335", "0x1db6", "0x2901", "0x1eb8"
 
 PLAN: dict[str, Any] = {
     "system": "Debian 12",
@@ -29,34 +31,37 @@ def nothing(_host: FakeHost) -> None:
     """Leave the host as it is."""
 
 
-def lock(host: FakeHost) -> None:
-    host.write(SECURE_BOOT).write_bytes(b"\x06\x00\x00\x00\x01")
-
-
 def with_gpu(device: str) -> Change:
-    return lambda host: host.pci("0000:65:00.0", device)
+    return lambda host: host.card("0000:65:00.0", device_id=device)
 
 
 def two_generations(host: FakeHost) -> None:
-    host.pci("0000:65:00.0", V100)
-    host.pci("0000:66:00.0", B200)
+    host.card("0000:65:00.0", device_id=V100)
+    host.card("0000:66:00.0", device_id=B200)
+
+
+def unknown_key(host: FakeHost) -> None:
+    host.secure_boot()
+    host.own_key(enrolled=False)
+
+
+def by_runfile(host: FakeHost) -> None:
+    (host.root / "usr/bin").mkdir(parents=True)
+    (host.root / "usr/bin/nvidia-uninstall").touch()
 
 
 def test_a_sound_host_is_refused_nothing(host: FakeHost) -> None:
-    assert rules.refusals(host.state(), PLAN) == []
-    assert rules.faults(host.state()) == []
-    assert rules.pending(host.state())["action"] == "none"
+    assert rules.refusals(host.gpus().as_dict(), PLAN) == []
+    assert rules.faults(host.gpus().as_dict()) == []
+    assert rules.pending(host.gpus().as_dict())["action"] == "none"
 
 
 @pytest.mark.parametrize(
     ("change", "plan", "words"),
     [
-        (lock, {}, ["Secure Boot is on", "mokutil --import /var/lib/dkms/mok.pub"]),
-        (
-            lambda host: host.write("usr/bin/nvidia-uninstall"),
-            {},
-            [".run file", "nvidia-uninstall"],
-        ),
+        (FakeHost.secure_boot, {}, ["Secure Boot is on", "mokutil --import /var/lib/dkms"]),
+        (unknown_key, {}, ["Secure Boot is on", "mokutil --import /var/lib/dkms/mok.pub"]),
+        (by_runfile, {}, [".run file", "nvidia-uninstall"]),
         (with_gpu(V100), {}, ["do not support the GPU at 0000:65:00.0 (device 0x1db6)", "auto"]),
         (with_gpu(B200), {"open": False}, ["Only the open kernel modules", "0x2901", "open"]),
         (two_generations, {"open": False}, ["Only the open kernel modules", "out of this host"]),
@@ -83,15 +88,45 @@ def test_refuses_before_anything_is_installed(
     host: FakeHost, change: Change, plan: dict[str, Any], words: list[str]
 ) -> None:
     change(host)
-    (text,) = rules.refusals(host.state(), {**PLAN, **plan})
+    (text,) = rules.refusals(host.gpus().as_dict(), {**PLAN, **plan})
     assert "\nRemedy: " in text
     for word in words:
         assert word in text
 
 
 def test_signed_modules_pass_secure_boot(host: FakeHost) -> None:
-    lock(host)
-    assert rules.refusals(host.state(), {**PLAN, "built": False}) == []
+    host.secure_boot()
+    assert rules.refusals(host.gpus().as_dict(), {**PLAN, "built": False}) == []
+
+
+def test_an_enrolled_key_passes_secure_boot(host: FakeHost) -> None:
+    host.secure_boot()
+    host.own_key(enrolled=True)
+    assert rules.refusals(host.gpus().as_dict(), PLAN) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "opened", "proprietary"),
+    [
+        ("0x1df6", False, True),  # V100S
+        (V100, False, True),
+        ("0x15f8", False, True),  # P100
+        ("0x1e02", True, True),  # TITAN RTX
+        ("0x20b5", True, True),  # A100
+        ("0x26b9", True, True),  # L40S
+        (H200, True, True),
+        ("0x2342", True, False),  # GH200
+        (B200, True, False),
+        ("", True, True),  # only NVML knows it
+    ],
+)
+def test_knows_which_modules_support_a_gpu(
+    host: FakeHost, device: str, opened: bool, proprietary: bool
+) -> None:
+    host.card("0000:65:00.0", device_id=device)
+    gpus = host.gpus().as_dict()
+    assert (rules.refusals(gpus, PLAN) == []) is opened
+    assert (rules.refusals(gpus, {**PLAN, "open": False}) == []) is proprietary
 
 
 @pytest.mark.parametrize(
@@ -104,60 +139,67 @@ def test_signed_modules_pass_secure_boot(host: FakeHost) -> None:
     ],
 )
 def test_chooses_modules_by_generation(
-    bare: FakeHost, device: str, asked: str, expected: bool
+    host: FakeHost, device: str, asked: str, expected: bool
 ) -> None:
-    bare.pci("0000:17:00.0", device)
-    assert rules.open_modules(bare.state(), asked) is expected
+    host.card("0000:17:00.0", device_id=device)
+    assert rules.open_modules(host.gpus().as_dict(), asked) is expected
 
 
 def without_headers(host: FakeHost) -> None:
-    host.kernel("6.1.0-41-amd64", headers=False, module="")
+    unknown_to_dkms(host)
+    host.remove_headers(OTHER_KERNEL)
 
 
 def failed_build(host: FakeHost) -> None:
-    host.kernel("6.1.0-41-amd64", module="")
-    host.dkms("6.1.0-41-amd64", "built")
-    host.write("var/lib/dkms/nvidia/580.95.05/build/make.log", "cc1: error: no such thing\n")
+    unknown_to_dkms(host)
+    host.dkms({KERNEL: "installed", OTHER_KERNEL: "built"})
+    host.build_log("cc1: error: no such thing\n")
 
 
 def unknown_to_dkms(host: FakeHost) -> None:
-    host.kernel("6.1.0-41-amd64", module="")
+    host.kernel(OTHER_KERNEL, module=None)
 
 
-def half_way(host: FakeHost) -> None:
-    (host.root / "usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1").unlink()
-    host.libraries("580.105.08")
+def half_built(host: FakeHost) -> None:
+    """A module of before, while the build of the new one failed."""
+    host.dkms({KERNEL: "added"})
 
 
 def wrong_fabric_manager(host: FakeHost) -> None:
-    host.pci("0000:05:00.0", "0x22a3", kind="0x068000")
-    host.answers["nv-fabricmanager --version"] = "Fabric Manager version is : 580.65.06\n"
+    host.switch()
+    host.programs["nv-fabricmanager --version"] = "Fabric Manager version is : 580.65.06\n"
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without_headers, ["6.1.0-41-amd64 has no headers", "install its headers"]),
-        (failed_build, ["not installed for kernel 6.1.0-41-amd64", "says built", "no such thing"]),
-        (unknown_to_dkms, ["does not know of it", "dkms autoinstall -k 6.1.0-41-amd64"]),
-        (half_way, ["580.95.05", "580.105.08", "Driver/library version mismatch"]),
-        (wrong_fabric_manager, ["Fabric Manager is of version 580.65.06", "580.95.05"]),
+        (without_headers, [f"{OTHER_KERNEL} has no headers", "install its headers"]),
+        (failed_build, [f"not installed for kernel {OTHER_KERNEL}", "says built", "no such thing"]),
+        (unknown_to_dkms, ["does not know of it", f"dkms autoinstall -k {OTHER_KERNEL}"]),
+        (half_built, [f"not installed for kernel {KERNEL}", "says added"]),
         (
-            lambda host: host.pci("0000:05:00.0", "0x22a3", kind="0x068000"),
-            ["Fabric Manager is of version none"],
+            lambda host: host.libraries("580.105.08"),
+            [VERSION, "580.105.08", "Driver/library version mismatch"],
         ),
+        (wrong_fabric_manager, ["Fabric Manager is of version 580.65.06", VERSION]),
+        (FakeHost.switch, ["Fabric Manager is of version none"]),
     ],
 )
 def test_refuses_a_restart(host: FakeHost, change: Change, words: list[str]) -> None:
     change(host)
-    (text,) = rules.faults(host.state())
+    (text,) = rules.faults(host.gpus().as_dict())
     assert "\nRemedy: " in text
     for word in words:
         assert word in text
 
 
-def remove_modules(host: FakeHost) -> None:
-    (host.root / "lib/modules" / KERNEL / "updates/dkms/nvidia-current-open.ko").unlink()
+def nouveau(host: FakeHost) -> None:
+    (host.root / "sys/module/nouveau").mkdir(parents=True)
+
+
+def not_loaded(host: FakeHost) -> None:
+    host.load(None)
+    host.nvml_status = 9
 
 
 @pytest.mark.parametrize(
@@ -165,22 +207,26 @@ def remove_modules(host: FakeHost) -> None:
     [
         (nothing, "none", ""),
         (lambda host: host.load("580.65.06"), "reload", "Driver/library version mismatch"),
-        (lambda host: host.write("sys/module/nouveau/refcnt"), "reboot", "nouveau drives the GPUs"),
-        (remove_modules, "reboot", f"the running kernel {KERNEL} has no module"),
-        (
-            lambda host: (host.root / "proc/driver/nvidia/version").unlink(),
-            "reload",
-            "installed and not loaded",
-        ),
+        (nouveau, "reboot", "nouveau drives the GPUs"),
+        (lambda host: host.kernel(KERNEL, module=None), "reboot", "the running kernel has no"),
+        (not_loaded, "reload", "installed and not loaded"),
     ],
 )
 def test_says_what_is_pending(host: FakeHost, change: Change, action: str, word: str) -> None:
     change(host)
-    pending = rules.pending(host.state())
+    pending = rules.pending(host.gpus().as_dict())
     assert pending["action"] == action
     assert word in pending["reason"]
 
 
-def test_nothing_is_pending_without_a_gpu(bare: FakeHost) -> None:
-    bare.kernel()
-    assert rules.pending(bare.state())["action"] == "none"
+def test_names_what_holds_the_gpus(host: FakeHost) -> None:
+    host.process(10, "VLLM::Worker", "vllm@qwen3.service", "/dev/nvidia0")
+    host.process(11, "python3", "", "/dev/nvidiactl")
+    pending = rules.pending(host.gpus().as_dict())
+    assert pending["holders"] == ("VLLM::Worker (pid 10, vllm@qwen3.service), python3 (pid 11)")
+
+
+def test_nothing_is_pending_without_a_gpu(host: FakeHost) -> None:
+    not_loaded(host)
+    (host.pci / "0000:3b:00.0/vendor").write_text("0x1002\n")
+    assert rules.pending(host.gpus().as_dict())["action"] == "none"
