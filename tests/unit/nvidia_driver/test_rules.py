@@ -210,6 +210,7 @@ def not_loaded(host: FakeHost) -> None:
         (nouveau, "reboot", "nouveau drives the GPUs"),
         (lambda host: host.kernel(KERNEL, module=None), "reboot", "the running kernel has no"),
         (not_loaded, "reload", "installed and not loaded"),
+        (lambda host: host.kernel("5.10.0-9-amd64", "570.86.15"), "none", ""),
     ],
 )
 def test_says_what_is_pending(host: FakeHost, change: Change, action: str, word: str) -> None:
