@@ -19,6 +19,10 @@ class PackageError(Exception):
     """The packages cannot be brought to what is wanted; the text says why and what to do."""
 
 
+class CommandError(PackageError):
+    """A command of the package manager failed; the text has the end of what it printed."""
+
+
 def version_in(text: str) -> str:
     """First version of a driver in a text, such as 580.95.05, or an empty string."""
     found = _VERSION.search(text)
@@ -79,7 +83,7 @@ def _call(run: Run, command: list[str]) -> str:
     status, output, errors = run(command)
     if status != 0:
         said = f"{output}\n{errors}".strip()
-        raise PackageError(f"{' '.join(command[:3])} ended with {status}:\n{said[-2500:]}")
+        raise CommandError(f"{' '.join(command[:3])} ended with {status}:\n{said[-2500:]}")
     return output
 
 

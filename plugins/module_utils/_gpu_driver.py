@@ -31,6 +31,8 @@ RIVALS = ("nouveau", "nova_drm", "nova_core")
 # In the order in which they can be removed.
 _LOADABLE = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia", *RIVALS)
 _LOG_LINES = 15
+# Of a compiler and of make; what lies between is the command lines of other files.
+_TELLING = re.compile(r"\berror\b|\*\*\*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,14 @@ def fabric_manager(run_command: RunCommand) -> tuple[str | None, bool]:
 
 
 def build_log(root: Path = Path("/")) -> list[str]:
-    """Last lines of the newest log of a build by dkms, none without a log."""
+    """Errors of the newest log of a build by dkms, else its last lines; none without a log."""
     logs = [path for path in (root / "var/lib/dkms").glob("nvidia*/**/make.log") if path.is_file()]
     if not logs:
         return []
     newest = max(logs, key=lambda path: path.stat().st_mtime)
-    return newest.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    lines = newest.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if _TELLING.search(line)]
+    return errors[:_LOG_LINES] or lines[-_LOG_LINES:]
 
 
 def output_of(run_command: RunCommand, *command: str) -> str:

@@ -183,7 +183,8 @@ gpus:
           type: str
         build_log:
           description: >-
-            Where a kernel lacks its module, the last lines of the newest log of a build by dkms.
+            Where a kernel lacks its module, the errors in the newest log of a build by dkms, or its
+            last lines.
           type: list
           elements: str
         runfile:

@@ -104,6 +104,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages import (
     Apt,
+    CommandError,
     Dnf,
     PackageError,
     Packages,
@@ -115,6 +116,11 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages impo
     version_in,
 )
 from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import build_log
+
+_REMEDY = (
+    "Remedy: another version of the driver (nvidia_driver_version), or remove the kernel that it "
+    "cannot be built for, then run this play again. Do not restart the host before."
+)
 
 
 def lacking(
@@ -207,6 +213,13 @@ def take_away(
     return names, held
 
 
+def explained(error: PackageError) -> str:
+    """What went wrong; where a module could not be built, with the log and what to do."""
+    if not isinstance(error, CommandError) or "dkms" not in str(error):
+        return str(error)
+    return "\n".join([str(error), "The log of the build by DKMS:", *build_log(), _REMEDY])
+
+
 def main() -> None:
     names = {"type": "list", "elements": "str"}
     module = AnsibleModule(
@@ -243,9 +256,7 @@ def main() -> None:
             else summary(packages.installed(), patterns, packages.held())
         )
     except PackageError as error:
-        log = build_log()
-        said = "\n".join(["Last lines of the build by DKMS:", *log]) if "dkms" in str(error) else ""
-        module.fail_json(msg=f"{error}\n{said}".strip())
+        module.fail_json(msg=explained(error))
     if module.check_mode:
         after += "".join(f"{name} (to come or to go)\n" for name in changes)
         after += "".join(f"{name} (its hold to change)\n" for name in held)

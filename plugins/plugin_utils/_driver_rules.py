@@ -150,7 +150,7 @@ def faults(gpus: Gpus) -> list[str]:
             )
             continue
         state = f"`dkms status` says {dkms}" if dkms else "`dkms status` does not know of it"
-        log = "\n".join(["Last lines of the build:", *driver["build_log"]])
+        log = "\n".join(["The log of the build:", *driver["build_log"]])
         found.append(
             f"The driver is not installed for kernel {release}: {state}.\n{log}\n"
             "Remedy: another version of the driver (nvidia_driver_version), or remove that kernel; "

@@ -83,7 +83,8 @@ def test_a_driver_that_cannot_be_built_is_refused_and_the_next_one_heals(host: H
     )
     broken = build(host, "broken")
     said = driver.refused(**local(nvidia_driver_version=broken, nvidia_driver_reboot="always"))
-    assert "this driver cannot be compiled" in said, "the end of the build's log is missing"
+    assert "this driver cannot be compiled" in said, "the errors of the build's log are missing"
+    assert "Do not restart the host" in said
     now = host.run(
         "cat /proc/sys/kernel/random/boot_id; systemctl show --property=UserspaceTimestamp"
     )
@@ -94,3 +95,41 @@ def test_a_driver_that_cannot_be_built_is_refused_and_the_next_one_heals(host: H
     assert driver.installed(host)["nvidia-kernel-open-dkms"] == version
     assert "installed" in host.run("dkms status")
     assert host.run("dpkg --audit") == ""
+
+
+@pytest.mark.usefixtures("tools")
+def test_upgrades_kernel_and_driver_in_one_step_and_only_when_told(host: Host) -> None:
+    before = driver.installed(host)["nvidia-kernel-open-dkms"]
+    (old,) = driver.kernels(host)
+    newer = build(host, "upgrade")
+    # Debian's archive has a newer kernel as well.
+    host.run("rm /etc/apt/preferences.d/kernel /etc/apt/sources.list.d/kernel.list")
+    driver.apply(**local())
+    assert "linux-image" not in host.run("apt-get --simulate dist-upgrade | grep ^Inst || true")
+    assert driver.kernels(host) == [old]
+    assert driver.installed(host)["nvidia-kernel-open-dkms"] == before
+
+    assert driver.changed(driver.apply(**local(nvidia_driver_upgrade=True)))
+    both = driver.kernels(host)
+    assert len(both) == 2, both
+    present = driver.installed(host)
+    assert present["nvidia-kernel-open-dkms"] == present["libcuda1"] == newer
+    status = host.run("dkms status")
+    held = set(host.run("apt-mark showhold").split())
+    for kernel in both:
+        assert f"/{newer.split('-')[0]}, {kernel}, x86_64: installed" in status, status
+        assert {f"linux-image-{kernel}", f"linux-headers-{kernel}"} <= held
+    assert present.keys() <= held
+    assert driver.changed(driver.apply(**local(nvidia_driver_upgrade=True))) == 0
+
+
+def test_a_kernel_that_is_removed_asks_for_nothing_more(host: Host) -> None:
+    """As the operator removes the old one, once the new one has proven itself."""
+    old, new = driver.kernels(host)
+    host.run(
+        "DEBIAN_FRONTEND=noninteractive apt-get purge --yes --quiet --allow-change-held-packages "
+        f"linux-image-{old} linux-headers-{old}"
+    )
+    assert driver.kernels(host) == [new]
+    assert f", {old}," not in host.run("dkms status")
+    assert driver.changed(driver.apply(**local())) == 0

@@ -239,6 +239,16 @@ def test_the_log_of_a_build_is_kept_where_a_module_is_missing(host: FakeHost) ->
     assert host.gpus().driver.build_log == [f"line {number}" for number in range(85, 100)]
 
 
+def test_of_a_log_the_errors_are_kept(host: FakeHost) -> None:
+    """Other files are still compiled after the first error, by command lines without an end."""
+    error = "nv-pci.c:223:9: error: too few arguments to function 'pci_resize_resource'"
+    ended = "make[2]: *** [Makefile:2065: build] Error 2"
+    noise = "cc -Werror=strict-prototypes " + "-Werror " * 200
+    host.build_log("\n".join(["  CC nv.o", error, *[noise] * 50, ended, "make: Leaving directory"]))
+    host.kernel(OTHER_KERNEL, module=None)
+    assert host.gpus().driver.build_log == [error, ended]
+
+
 def test_loaded_modules_in_the_order_of_their_removal(host: FakeHost) -> None:
     assert host.gpus().driver.modules == []
     for name in ("nouveau", "nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm", "ext4"):

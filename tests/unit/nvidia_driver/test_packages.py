@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages import (
     Apt,
+    CommandError,
     Dnf,
     PackageError,
     choose,
@@ -261,3 +262,23 @@ def test_dnf_reads_locks_and_installs_past_them() -> None:
         "dnf --assumeyes --quiet --disableplugin=versionlock install --allowerasing "
         "nvidia-driver-cuda-580.95.05-1.el9 dkms"
     )
+
+
+def failing(_command: list[str]) -> tuple[int, str, str]:
+    """Fail as apt does where a module cannot be built."""
+    return 100, "", "Errors were encountered while processing:\n nvidia-kernel-open-dkms\n"
+
+
+def test_a_build_that_fails_is_told_with_what_to_do() -> None:
+    with pytest.raises(CommandError) as failed:
+        Apt(failing).install({"nvidia-kernel-open-dkms": ""})
+    said = module.explained(failed.value)
+    assert "ended with 100" in said
+    assert "The log of the build" in said
+    assert "Do not restart the host" in said
+
+
+def test_a_package_that_is_not_there_has_no_log() -> None:
+    with pytest.raises(PackageError) as refusal:
+        choose(fresh(), "dkms-580|dkms", "535")
+    assert "log of the build" not in module.explained(refusal.value)
