@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import asdict
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import chainlit as cl
 from chainlit.context import init_ws_context
 from chainlit.data.base import BaseDataLayer
 from chainlit.server import sio
 from chainlit.session import WebsocketSession
-from chainlit.socket import connection_successful
-from chainlit.types import ThreadDict
+from chainlit.socket import connection_successful, message
+from chainlit.types import MessagePayload, ThreadDict
 
 from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
@@ -26,6 +28,9 @@ from gpufleet_chat.turn import Turn
 from gpufleet_chat.visitors import person
 
 _parts = services.current()
+# A page of ours says at once that it has connected; what comes first is only delayed.
+CONNECTED_SECONDS = 10.0
+_connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
 
 
 async def on_chat_resume(thread: ThreadDict) -> None:
@@ -70,7 +75,27 @@ async def on_connected(sid: str) -> None:
             thread_id = await history.thread_of_page()
             if thread_id is not None:
                 session.thread_id = session.thread_id_to_resume = thread_id
-    await connection_successful(sid)
+    try:
+        await connection_successful(sid)
+    finally:
+        if session is not None:
+            _connected.setdefault(session, asyncio.Event()).set()
+
+
+async def on_question(sid: str, payload: MessagePayload) -> None:
+    """A question has come: it is taken once its chat is there.
+
+    A page keeps what is sent while it has no connection, and sends that before all else: after a
+    restart the question would begin a thread of its own, whose answer the page does not show.
+    """
+    session = WebsocketSession.require(sid)
+    connected = _connected.setdefault(session, asyncio.Event())
+    if not connected.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(connected.wait(), CONNECTED_SECONDS)
+        # The page shows what its thread holds by now, which is without this question.
+        await init_ws_context(session).emitter.send_step(payload["message"])
+    await message(sid, payload)
 
 
 def _kept_choices(thread: ThreadDict) -> Choices:
@@ -112,4 +137,5 @@ if history is not None:
     data_layer: BaseDataLayer = history
     cl.data_layer(lambda: data_layer)
     cl.on_chat_resume(on_chat_resume)
-    sio.on("connection_successful", on_connected)
+sio.on("connection_successful", on_connected)
+sio.on("client_message", on_question)

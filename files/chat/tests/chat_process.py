@@ -186,8 +186,11 @@ class Page:
         self._client.on("first_interaction", self._noted(self._begun))
         self._client.on("resume_thread_error", self._settle_not_found)
 
-    async def open(self) -> None:
-        """Connect as Chainlit's page does; again after a loss it is the same session."""
+    async def open(self, question: str | None = None) -> None:
+        """Connect as Chainlit's page does; again after a loss it is the same session.
+
+        The question is one that was asked without a connection: the page sends it before all else.
+        """
         await self._client.connect(
             self._url,
             socketio_path=self._path,
@@ -201,6 +204,8 @@ class Page:
             },
             transports=["websocket"],
         )
+        if question is not None:
+            await self.ask(question)
         await self._client.emit("connection_successful")
         # The hook for a new chat runs in a task of its own.
         await asyncio.sleep(0.2)

@@ -175,6 +175,33 @@ async def test_a_page_that_stays_open_over_a_restart_goes_on(
     await intruder.close()
 
 
+async def test_a_question_asked_during_a_restart_stays_in_its_thread(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page()
+    await answered(page, "first")
+    await page.close()
+    await restarted(chat)
+    fake.script.append(Answer(("Rome.",)))
+    await page.open("second")
+    await page.sees("Rome.")
+    assert page.texts() == ["Paris.", "Rome."]
+    shown = [step["output"] for step in page.messages.values() if step["type"] == "user_message"]
+    assert shown == ["first", "second"]
+    assert sent(fake) == ["first", "Paris.", "second"]
+    await asyncio.sleep(0.3)
+    assert await ann.names() == ["first"]
+    assert [text for _, text in await ann.kept(page.thread_id)] == [
+        "first",
+        "Paris.",
+        "second",
+        "Rome.",
+    ]
+    await page.close()
+
+
 async def test_what_the_model_read_in_a_file_is_remembered(
     start: Start, fake: FakeUpstream
 ) -> None:
