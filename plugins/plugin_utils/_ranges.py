@@ -59,6 +59,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "alerting_log_lines": (0, 100),
     "alerting_keep_days": (1, 365),
     "preflight_clock_tolerance_seconds": (1, 3600),
+    "nvidia_driver_branch": (450, 9999),
 }
 _WHY = {
     "vllm_restart_attempts": "Set it to 1 or more: without an attempt nothing would ever start.",

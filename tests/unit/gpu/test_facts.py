@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,62 @@ def test_dkms_that_has_built_nothing(host: FakeHost) -> None:
     assert (driver.dkms, driver.kernels[0].dkms) == (VERSION, None)
     host.programs["dkms status"] = f"zfs/2.1, {KERNEL}, x86_64: installed"
     assert read_driver(host.run_command, host.root).dkms is None
+
+
+@pytest.mark.parametrize("name", ["nvidia-current-open", "nvidia-current"])
+def test_a_module_under_debians_name(host: FakeHost, name: str) -> None:
+    host.kernel(KERNEL, module=None)
+    host.programs[f"modinfo -k {KERNEL} -F version {name}"] = f"{VERSION}\n"
+    host.programs[f"modinfo -k {KERNEL} -F signer {name}"] = "Debian\n"
+    (kernel,) = host.gpus().driver.kernels
+    assert (kernel.module, kernel.signer) == (VERSION, "Debian")
+
+
+def test_the_log_of_a_build_is_kept_where_a_module_is_missing(host: FakeHost) -> None:
+    host.build_log("\n".join(f"line {number}" for number in range(100)))
+    host.build_log("of before\n", "nvidia-current/535.261.03/6.1.0-40-amd64/x86_64/log")
+    log = host.root / "var/lib/dkms/nvidia-current/535.261.03/6.1.0-40-amd64/x86_64/log/make.log"
+    os.utime(log, (0, 0))
+    assert host.gpus().driver.build_log == []
+    host.kernel(OTHER_KERNEL, module=None)
+    assert host.gpus().driver.build_log == [f"line {number}" for number in range(85, 100)]
+
+
+def test_of_a_log_the_errors_are_kept(host: FakeHost) -> None:
+    """Other files are still compiled after the first error, by command lines without an end."""
+    error = "nv-pci.c:223:9: error: too few arguments to function 'pci_resize_resource'"
+    ended = "make[2]: *** [Makefile:2065: build] Error 2"
+    noise = "cc -Werror=strict-prototypes " + "-Werror " * 200
+    host.build_log("\n".join(["  CC nv.o", error, *[noise] * 50, ended, "make: Leaving directory"]))
+    host.kernel(OTHER_KERNEL, module=None)
+    assert host.gpus().driver.build_log == [error, ended]
+
+
+def test_loaded_modules_in_the_order_of_their_removal(host: FakeHost) -> None:
+    assert host.gpus().driver.modules == []
+    for name in ("nouveau", "nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm", "ext4"):
+        (host.root / "sys/module" / name).mkdir(parents=True)
+    assert host.gpus().driver.modules == [
+        "nvidia_uvm",
+        "nvidia_drm",
+        "nvidia_modeset",
+        "nvidia",
+        "nouveau",
+    ]
+
+
+def test_a_driver_of_the_run_file(host: FakeHost) -> None:
+    assert not host.gpus().driver.runfile
+    (host.root / "usr/bin").mkdir(parents=True)
+    (host.root / "usr/bin/nvidia-uninstall").touch()
+    assert host.gpus().driver.runfile
+
+
+def test_a_fabric_manager_where_no_switch_is_on_the_bus(host: FakeHost) -> None:
+    """As with B200."""
+    host.programs["nv-fabricmanager --version"] = f"Fabric Manager version is : {VERSION}\n"
+    found = host.gpus()
+    assert (found.switches, found.fabric_manager) == ([], VERSION)
 
 
 def test_a_kernel_that_was_removed_counts_no_more(host: FakeHost) -> None:
