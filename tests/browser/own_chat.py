@@ -34,7 +34,7 @@ class OwnChat:
     """The real application as a process, and its fake back end in a thread of this one."""
 
     def __init__(
-        self, directory: Path, *, credentials: Path | None = None, **settings: object
+        self, directory: Path, credentials: Path | None = None, /, **settings: object
     ) -> None:
         self.fake = FakeUpstream()
         self._loop = asyncio.new_event_loop()

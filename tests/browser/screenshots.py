@@ -157,7 +157,7 @@ def history(camera: Camera, directory: Path) -> None:
     users = [{"name": "reader", "hash": hashed}]
     (credentials / "users").write_text(json.dumps(users), encoding="utf-8")
     (credentials / "auth_secret").write_text(secrets.token_urlsafe(), encoding="utf-8")
-    with OwnChat(directory, credentials=credentials, login="password") as chat:
+    with OwnChat(directory, credentials, login="password") as chat:
         context = camera.browser.new_context(locale="en-US", viewport=DESKTOP, color_scheme="light")
         page = ChatPage(context.new_page(), chat.url)
         page.page.goto(chat.url)
