@@ -383,7 +383,7 @@ def _chat_thread() -> str:
 
 
 def _position(cursor: str | None) -> tuple[float, str] | None:
-    moment, _, thread_id = (cursor or "").partition(" ")
+    moment, _space, thread_id = (cursor or "").partition(" ")
     try:
         return float(moment), thread_id
     except ValueError:
