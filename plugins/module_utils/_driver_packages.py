@@ -87,6 +87,11 @@ def _call(run: Run, command: list[str]) -> str:
     return output
 
 
+def build(run: Run, kernel: str) -> None:
+    """Have DKMS build and install what it knows of for one kernel."""
+    _call(run, ["dkms", "autoinstall", "-k", kernel])
+
+
 class Apt:
     """Debian and Ubuntu."""
 
@@ -100,8 +105,9 @@ class Apt:
     _APT = ("apt-get", "--yes", "--quiet", "--option=DPkg::Lock::Timeout=300")
     _KEEP = ("--option=Dpkg::Options::=--force-confdef", "--option=Dpkg::Options::=--force-confold")
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, alone: str = "") -> None:
+        """`alone` is a file of sources to go on with where others cannot be reached."""
+        self._run, self._alone = run, alone
 
     def installed(self) -> dict[str, str]:
         """Version of every package that is wholly installed."""
@@ -127,7 +133,15 @@ class Apt:
 
     def refresh(self) -> None:
         """Read the indexes of the repositories anew."""
-        _call(self._run, [*self._APT, "--option=APT::Update::Error-Mode=any", "update"])
+        update = [*self._APT, "--option=APT::Update::Error-Mode=any", "update"]
+        try:
+            _call(self._run, update)
+        except CommandError:
+            if not self._alone:
+                raise
+            only = ("SourceList=" + self._alone, "SourceParts=-")
+            kept = "--option=APT::Get::List-Cleanup=0"
+            _call(self._run, [*update, *(f"--option=Dir::Etc::{option}" for option in only), kept])
 
     def install(self, wanted: dict[str, str]) -> None:
         """Install packages, each in the version given, or in any where it is empty."""
@@ -171,10 +185,12 @@ class Dnf:
         self._run = run
 
     def installed(self) -> dict[str, str]:
-        """Version of every package; of several, as of kernels, the last."""
+        """Version of every package, and of each kernel-devel by its release: there are several."""
         form = "%{NAME}\t%{VERSION}-%{RELEASE}\n"
         lines = _call(self._run, ["rpm", "--query", "--all", f"--queryformat={form}"]).splitlines()
-        return dict(line.split("\t") for line in lines)
+        found = [line.split("\t") for line in lines]
+        several = {f"{name}-{own}": own for name, own in found if name == "kernel-devel"}
+        return {**dict(found), **several}
 
     def kernels(self, installed: dict[str, str]) -> list[str]:
         """Releases of the installed kernels."""
@@ -203,7 +219,8 @@ class Dnf:
         status, output, errors = self._run([*self._UNLOCKED, "check-update", *names])
         if status not in (0, 100):
             raise PackageError(f"dnf check-update ended with {status}:\n{output}\n{errors}")
-        changes = sorted({line.split(".")[0] for line in output.splitlines() if line.strip()})
+        listed = output.partition("Obsoleting Packages")[0].splitlines()
+        changes = sorted({line.split(".")[0] for line in listed if line.strip()})
         if changes and not rehearse:
             _call(self._run, [*self._UNLOCKED, "upgrade", *names])
         return changes
@@ -256,6 +273,12 @@ def choose(packages: Packages, entry: str, prefix: str) -> tuple[str, str]:
             f"The package repositories have no {wanted} of version {prefix}; {has}.\n"
             "Remedy: set nvidia_driver_branch or nvidia_driver_version to what they have, or "
             "nvidia_driver_source to where that version is."
+        )
+    if wanted.startswith("linux-modules-nvidia-"):
+        raise PackageError(
+            f"The package repositories have no {wanted}: the driver was never built for that "
+            "kernel.\nRemedy: bring the kernel up to date or remove its package; or "
+            "nvidia_driver_source: nvidia, which builds on the host."
         )
     if re.match(r"(linux-headers|kernel-devel)-", wanted):
         raise PackageError(

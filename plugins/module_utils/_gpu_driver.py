@@ -46,6 +46,11 @@ class Kernel:
     signer: str | None
     dkms: str | None
 
+    @property
+    def sound(self) -> bool:
+        """Whether it has its module, wholly built."""
+        return self.module is not None and self.dkms in (None, "installed")
+
 
 @dataclass(frozen=True)
 class Driver:
@@ -82,6 +87,17 @@ def read_driver(run_command: RunCommand, root: Path = Path("/")) -> Driver:
         secure_boot=_secure_boot(root),
         own_key_enrolled=_own_key_enrolled(run_command, root),
     )
+
+
+def unbuilt_kernels(run_command: RunCommand, root: Path = Path("/")) -> list[str]:
+    """Kernels that dkms can build a module for, having their headers, and has not.
+
+    Packages have it build for the running kernel and the newest at most. None without dkms's word
+    of the driver.
+    """
+    built = _dkms(run_command)
+    kernels = _kernels(run_command, root, {kernel: state for _v, kernel, state in built})
+    return [kernel.release for kernel in kernels if built and kernel.headers and not kernel.sound]
 
 
 def fabric_manager(run_command: RunCommand) -> tuple[str | None, bool]:

@@ -73,6 +73,17 @@ options:
     description: Bring kernels and driver, held or not, to the newest within O(version).
     type: bool
     default: false
+  sources:
+    description:
+      - With apt, the file of the driver's sources. Where others cannot be reached, as on hosts
+        without a way out, what is known of them is enough. Without it, all must be reached.
+    type: path
+  built:
+    description:
+      - Whether DKMS builds the driver's modules. It is then told to for every kernel, for packages
+        have it build for the running one and the newest at most.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -84,6 +95,7 @@ EXAMPLES = r"""
     per_kernel: [linux-headers-]
     driver_patterns: [nvidia-*, libnvidia-*, libcuda1]
     kernel_patterns: [linux-image-*, linux-headers-*]
+    built: true
 """
 
 RETURN = r"""
@@ -94,6 +106,12 @@ installed:
   returned: always
 held:
   description: Packages that were or would be held, or released.
+  type: list
+  elements: str
+  returned: always
+built:
+  description:
+    - Kernels that a module was or would be built for, beside those that the packages build for.
   type: list
   elements: str
   returned: always
@@ -108,6 +126,8 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages impo
     Dnf,
     PackageError,
     Packages,
+    Run,
+    build,
     choose,
     in_version,
     is_there,
@@ -115,11 +135,24 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages impo
     summary,
     version_in,
 )
-from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import build_log
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import (
+    build_log,
+    unbuilt_kernels,
+)
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import RunCommand
 
 _REMEDY = (
     "Remedy: another version of the driver (nvidia_driver_version), or remove the kernel that it "
     "cannot be built for, then run this play again. Do not restart the host before."
+)
+_REMEDY_OF_DEPENDENCIES = (
+    "Remedy: where the modules of two kernels are of two versions of the driver, as old kernels of "
+    "Ubuntu have them, remove the older kernel; otherwise set nvidia_driver_version to a version "
+    "that the repository has whole."
+)
+_REMEDY_OF_SOURCES = (
+    "Remedy: another file in /etc/apt/sources.list.d names the same repository with another key; "
+    "remove it, for the role names the repository itself."
 )
 
 
@@ -167,7 +200,7 @@ def bring(packages: Packages, params: dict[str, Any], check: bool) -> tuple[list
         # Package managers let go of what they change, also when they fail half-way.
         hold(packages, params, check)
         raise
-    return changes, hold(packages, params, check)
+    return changes, hold(packages, params, check, anew=bool(changes))
 
 
 def change(packages: Packages, params: dict[str, Any], check: bool) -> list[str]:
@@ -187,16 +220,22 @@ def change(packages: Packages, params: dict[str, Any], check: bool) -> list[str]
     if params["upgrade"]:
         if not check and not changes:
             packages.refresh()
+        if version_in(str(params["version"])):
+            # One version is asked for, and only the kernels have a newer one.
+            patterns = params["kernel_patterns"]
         changes += packages.upgrade(matching(packages.installed(), patterns), check)
     return changes
 
 
-def hold(packages: Packages, params: dict[str, Any], check: bool) -> list[str]:
-    """Hold what of driver and kernels is there; returns what was or would be."""
-    patterns = [*params["driver_patterns"], *params["kernel_patterns"]]
-    loose = sorted(set(matching(packages.installed(), patterns)) - packages.held())
-    if loose and not check:
-        packages.hold(loose)
+def hold(packages: Packages, params: dict[str, Any], check: bool, anew: bool = False) -> list[str]:
+    """Hold what of driver and kernels is there; returns what was or would be.
+
+    With `anew` also what is held: the locks of dnf name versions, which may be those of before.
+    """
+    there = matching(packages.installed(), [*params["driver_patterns"], *params["kernel_patterns"]])
+    loose = sorted(set(there) - packages.held())
+    if (loose or anew) and not check:
+        packages.hold(there if anew else loose)
     return loose
 
 
@@ -213,8 +252,21 @@ def take_away(
     return names, held
 
 
+def build_rest(look: RunCommand, run: Run, params: dict[str, Any], check: bool) -> list[str]:
+    """Have DKMS build for the kernels that the packages left out; returns them."""
+    # Before the packages come there is no DKMS to ask.
+    kernels = unbuilt_kernels(look) if params["built"] else []
+    for kernel in [] if check else kernels:
+        build(run, kernel)
+    return kernels
+
+
 def explained(error: PackageError) -> str:
     """What went wrong; where a module could not be built, with the log and what to do."""
+    if isinstance(error, CommandError) and "unmet dependencies" in str(error):
+        return f"{error}\n{_REMEDY_OF_DEPENDENCIES}"
+    if "Conflicting values" in str(error):
+        return f"{error}\n{_REMEDY_OF_SOURCES}"
     if not isinstance(error, CommandError) or "dkms" not in str(error):
         return str(error)
     return "\n".join([str(error), "The log of the build by DKMS:", *build_log(), _REMEDY])
@@ -234,6 +286,8 @@ def main() -> None:
             "driver_patterns": {**names, "required": True},
             "kernel_patterns": {**names, "required": True},
             "upgrade": {"type": "bool", "default": False},
+            "sources": {"type": "path"},
+            "built": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -244,12 +298,15 @@ def main() -> None:
         status, output, errors = module.run_command(command, environ_update=quiet)
         return int(status), str(output), str(errors)
 
-    packages: Packages = Apt(run) if params["manager"] == "apt" else Dnf(run)
+    packages: Packages = Dnf(run)
+    if params["manager"] == "apt":
+        packages = Apt(run, params["sources"] or "")
     patterns = [*params["driver_patterns"], *params["kernel_patterns"]]
     act = bring if params["state"] == "present" else take_away
     try:
         before = summary(packages.installed(), patterns, packages.held())
         changes, held = act(packages, params, module.check_mode)
+        built = build_rest(module.run_command, run, params, module.check_mode)
         after = (
             before
             if module.check_mode
@@ -260,10 +317,12 @@ def main() -> None:
     if module.check_mode:
         after += "".join(f"{name} (to come or to go)\n" for name in changes)
         after += "".join(f"{name} (its hold to change)\n" for name in held)
+    after += "".join(f"module for kernel {kernel}\n" for kernel in built)
     module.exit_json(
-        changed=bool(changes or held),
+        changed=bool(changes or held or built),
         installed=changes,
         held=held,
+        built=built,
         diff={"before": before, "after": after},
     )
 

@@ -80,7 +80,7 @@ def refusals(gpus: Gpus, plan: Plan) -> list[str]:
 def _of_settings(plan: Plan) -> list[str]:
     found = []
     version, branch = str(plan["version"]), str(plan["branch"])
-    if version and version.split(".")[0] != branch:
+    if version and version.partition(".")[0] != branch:
         found.append(
             f"nvidia_driver_version {version} is not of nvidia_driver_branch {branch}.\n"
             "Remedy: correct one of them."

@@ -60,7 +60,12 @@ def test_a_repository_of_another_key_is_refused(host: Host) -> None:
 @pytest.mark.usefixtures("tools")
 def test_moves_to_another_version_in_another_repository(host: Host) -> None:
     version = build(host, "one")
+    # As NVIDIA's own package names a repository, with a key of its own.
+    other = "/etc/apt/sources.list.d/cuda.list"
+    host.run(f"cp {REPOSITORY}/key.asc /srv/cuda.asc")
+    host.run(f"echo 'deb [signed-by=/srv/cuda.asc] file://{REPOSITORY} /' >{other}")
     output = driver.apply(**local(nvidia_driver_version=version))
+    host.run(f"rm {other}")
     assert driver.changed(output)
     present = driver.installed(host)
     assert present["nvidia-kernel-open-dkms"] == version
@@ -121,6 +126,17 @@ def test_upgrades_kernel_and_driver_in_one_step_and_only_when_told(host: Host) -
         assert {f"linux-image-{kernel}", f"linux-headers-{kernel}"} <= held
     assert present.keys() <= held
     assert driver.changed(driver.apply(**local(nvidia_driver_upgrade=True))) == 0
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_module_that_packages_did_not_build_for_a_kernel_is_built(host: Host) -> None:
+    """As on a host that runs neither its newest kernel nor its oldest."""
+    old, _new = driver.kernels(host)
+    name = host.run("dkms status").split(",")[0]
+    host.run(f"dkms remove {name} -k {old}")
+    assert driver.changed(driver.apply(**local())) == 1
+    assert f"{name}, {old}, x86_64: installed" in host.run("dkms status")
+    assert driver.changed(driver.apply(**local())) == 0
 
 
 def test_a_kernel_that_is_removed_asks_for_nothing_more(host: Host) -> None:

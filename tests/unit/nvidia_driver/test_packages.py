@@ -10,6 +10,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages impo
     CommandError,
     Dnf,
     PackageError,
+    build,
     choose,
     in_version,
     matching,
@@ -34,6 +35,7 @@ class Memory:
     def __init__(self, installed: dict[str, str], archive: dict[str, list[str]]) -> None:
         self.there, self.archive = dict(installed), archive
         self.holds: set[str] = set()
+        self.holds_made: list[str] = []
         self.refreshed = 0
 
     def installed(self) -> dict[str, str]:
@@ -67,6 +69,7 @@ class Memory:
 
     def hold(self, names: list[str]) -> None:
         self.holds |= set(names)
+        self.holds_made += names
 
     def release(self, names: list[str]) -> None:
         self.holds -= set(names)
@@ -154,6 +157,16 @@ def test_upgrades_kernel_and_driver_together_when_asked() -> None:
     assert packages.there["linux-image-amd64"] == "6.1.160-1"
 
 
+def test_an_upgrade_leaves_the_one_version_that_is_asked_for() -> None:
+    """Where nothing pins it, as with dnf."""
+    packages = fresh()
+    asked = {**PARAMS, "version": "580.65.06", "upgrade": True}
+    packages.archive["linux-image-amd64"] = ["6.1.160-1"]
+    module.bring(packages, asked, check=False)
+    assert packages.there["dkms"] == packages.there["smi"] == "580.65.06-1"
+    assert packages.there["linux-image-amd64"] == "6.1.160-1"
+
+
 def test_holds_what_is_there_when_an_installation_fails() -> None:
     packages = fresh()
     del packages.archive["fabric"]
@@ -183,6 +196,7 @@ def test_takes_all_away_again() -> None:
         ("fabric", "580.105.08", ["no fabric of version 580.105.08", "fabric 580.95.05-1"]),
         ("a|b", "580", ["no a or b of version 580", "no version of it at all"]),
         ("linux-headers-5.10.0-9-amd64", "", ["without its headers", "remove that kernel"]),
+        ("linux-modules-nvidia-580-server-6.8.0-31-generic", "", ["never built", "up to date"]),
         ("cuda-toolkit-99", "", ["no cuda-toolkit-99", "nvidia_driver_source"]),
     ],
 )
@@ -244,6 +258,22 @@ def test_apt_reads_what_dpkg_says() -> None:
     assert apt.available("nvidia-smi") == ["535.261.03-1"]
 
 
+def test_without_a_way_out_the_drivers_own_sources_are_enough() -> None:
+    calls: list[str] = []
+
+    def run(command: list[str]) -> tuple[int, str, str]:
+        calls.append(" ".join(command))
+        return (0, "", "") if "Dir::Etc" in calls[-1] else (100, "", "E: Could not resolve")
+
+    with pytest.raises(CommandError):
+        Apt(run).refresh()
+    assert len(calls) == 1
+    Apt(run, "/etc/apt/sources.list.d/nvidia-driver.sources").refresh()
+    assert "SourceList=/etc/apt/sources.list.d/nvidia-driver.sources" in calls[-1]
+    # What is known of the others stays.
+    assert "List-Cleanup=0" in calls[-1]
+
+
 def test_apt_rehearses_an_upgrade() -> None:
     planned = "Inst linux-image-amd64 [6.1] (6.2 Debian)\nConf linux-image-amd64 (6.2 Debian)\n"
     calls: list[str] = []
@@ -262,6 +292,84 @@ def test_dnf_reads_locks_and_installs_past_them() -> None:
         "dnf --assumeyes --quiet --disableplugin=versionlock install --allowerasing "
         "nvidia-driver-cuda-580.95.05-1.el9 dkms"
     )
+
+
+def test_dnf_knows_each_of_several_kernels() -> None:
+    """Otherwise the headers of every kernel would be installed anew each time."""
+    queried = (
+        "bash\t5.1-1.el9\nkernel-core\t5.14.0-570.el9\nkernel-core\t5.14.0-611.el9\n"
+        "kernel-devel\t5.14.0-570.el9\nkernel-devel\t5.14.0-611.el9\n"
+        "nvidia-driver-cuda\t580.95.05-1.el9\n"
+    )
+    releases = "5.14.0-570.el9\n5.14.0-611.el9\n"
+    dnf = Dnf(answering({"rpm --query --all": queried, "kernel-core": releases}, []))
+    params = {**PARAMS, "driver": [], "others": [], "per_kernel": ["kernel-devel-"]}
+    installed = dnf.installed()
+    assert module.lacking(dnf, params, installed) == {}
+    del installed["kernel-devel-5.14.0-570.el9"]
+    assert module.lacking(dnf, params, installed) == {"kernel-devel-5.14.0-570.el9": ""}
+
+
+def test_modules_are_built_for_the_kernels_that_packages_leave_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "unbuilt_kernels", lambda _look: ["6.1.0-37-amd64"])
+    calls: list[str] = []
+    run = answering({}, calls)
+    built = {**PARAMS, "built": True}
+    assert module.build_rest(no_program, run, {**PARAMS, "built": False}, check=False) == []
+    assert module.build_rest(no_program, run, built, check=True) == ["6.1.0-37-amd64"]
+    assert calls == []
+    assert module.build_rest(no_program, run, built, check=False) == ["6.1.0-37-amd64"]
+    assert calls == ["dkms autoinstall -k 6.1.0-37-amd64"]
+
+
+def test_check_mode_needs_no_dkms() -> None:
+    """As before the first run; AnsibleModule.run_command would otherwise end the module."""
+    built = {**PARAMS, "built": True}
+    assert module.build_rest(no_program, answering({}, []), built, check=True) == []
+
+
+def test_a_build_for_another_kernel_that_fails_is_told_with_what_to_do() -> None:
+    with pytest.raises(CommandError) as failed:
+        build(failing, "6.1.0-37-amd64")
+    assert "Do not restart the host" in module.explained(failed.value)
+
+
+def test_two_versions_at_once_are_told_with_what_to_do() -> None:
+    error = CommandError("apt-get --yes ended with 100:\nThe packages have unmet dependencies:\n")
+    assert "remove the older kernel" in module.explained(error)
+
+
+def test_a_repository_with_two_keys_is_told_with_what_to_do() -> None:
+    error = CommandError("E: Conflicting values set for option Signed-By regarding source file:/a")
+    assert "another file in /etc/apt/sources.list.d" in module.explained(error)
+
+
+def test_what_is_upgraded_is_held_in_its_new_version() -> None:
+    """The locks of dnf name versions, and those of before would bring them back."""
+    packages = fresh()
+    module.bring(packages, PARAMS, check=False)
+    packages.holds_made.clear()
+    module.bring(packages, PARAMS, check=False)
+    assert packages.holds_made == []
+    packages.archive["linux-image-amd64"] = ["6.1.160-1"]
+    module.bring(packages, {**PARAMS, "upgrade": True}, check=False)
+    assert "linux-image-amd64" in packages.holds_made
+
+
+def test_dnf_lists_what_would_be_upgraded() -> None:
+    listed = "\nkernel-core.x86_64  5.14.0-611.el9  baseos\n\nObsoleting Packages\nold.x86_64 1 x\n"
+    dnf = Dnf(answering({"check-update": listed}, []))
+    assert dnf.upgrade(["kernel-core"], rehearse=True) == ["kernel-core"]
+
+
+def no_program(
+    command: list[str], *, handle_exceptions: bool = True, **_options: object
+) -> tuple[int, str, str]:
+    """Be on a host that has none of the programs, as AnsibleModule.run_command is."""
+    assert not handle_exceptions, "the module would end here"
+    raise FileNotFoundError(command[0])
 
 
 def failing(_command: list[str]) -> tuple[int, str, str]:
