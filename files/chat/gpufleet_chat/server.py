@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gpufleet_chat import app_root, metrics, services
 from gpufleet_chat.bounds import BodyBound, socket_bytes
+from gpufleet_chat.chainlit_version import require_known_version
 from gpufleet_chat.client_address import ClientAddress
 from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
@@ -38,6 +39,7 @@ LAST_SECONDS = 3
 
 def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]:
     """The application and its parts; prepares Chainlit's root and then imports Chainlit."""
+    require_known_version()
     parts = services.build(settings, secrets)
     services.install(parts)
     os.environ["CHAINLIT_APP_ROOT"] = str(app_root.prepare(settings))
