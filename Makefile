@@ -101,7 +101,7 @@ unit: core ## Run the unit tests of the collection
 .PHONY: chat
 chat: $(chat_python) ## Run the unit tests of the chat app
 	# Most of their time is waiting.
-	$(chat_python) -m pytest --quiet --numprocesses 3 -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function files/chat/tests
+	$(chat_python) -m pytest --quiet --numprocesses 5 -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function files/chat/tests
 
 .PHONY: page
 page: core $(chat_python) ## Test the chat's page in a browser, on a back end that plays along

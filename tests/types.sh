@@ -11,6 +11,7 @@ MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests
 MYPYPATH=molecule/test_hosts:molecule/production/tests mypy molecule/production/tests
 MYPYPATH=molecule/test_hosts mypy molecule/gateway
+MYPYPATH=molecule/test_hosts:molecule/driver/tests mypy molecule/driver
 MYPYPATH=molecule/test_hosts:molecule/resilience/tests:tests/browser:files/alert/tests mypy molecule/resilience
 MYPYPATH=molecule/test_hosts mypy tests/bench/recovery
 mypy files/bench

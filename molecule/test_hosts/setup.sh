@@ -46,6 +46,7 @@ ssh openssh-client
 git git
 chromium chromium
 faketime faketime
+/usr/lib/postgresql postgresql
 /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc fonts-noto-cjk
 TOOLS
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
@@ -54,6 +55,12 @@ if [ "${#missing[@]}" -gt 0 ]; then
     || refuse "these tools are missing: ${missing[*]}" "install them; this script can do it on Debian and Ubuntu only"
   echo "Installing: ${missing[*]}"
   "${as_root[@]}" apt-get -qq update
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    # The tests run a server of their own: none shall run on this machine because of them.
+    "${as_root[@]}" mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' \
+      | "${as_root[@]}" tee /etc/postgresql-common/createcluster.d/gpufleet.conf >/dev/null
+  fi
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
 fi
 

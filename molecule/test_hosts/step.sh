@@ -25,7 +25,7 @@ if [ "$status" -ne 0 ]; then
   # Tools print summaries after the failure: here it is again, where a reader of the end finds it.
   printf '\nWhat failed (all of it: %s):\n' "$log"
   plain=$(sed 's/\x1b\[[0-9;]*m//g' "$log")
-  found=$(grep -E -A 6 '^ *(fatal:|failed:|FAILED |E  )' <<<"$plain")
+  found=$(grep -E -A 6 '^ *(fatal:|failed:|FAILED |E  |msg: |stderr: )' <<<"$plain")
   tail -40 <<<"${found:-$(tail -15 <<<"$plain")}" | cut -c -400
 fi
 printf '%6d s  %s%s\n' "$((SECONDS - started))" "$name" "$([ "$status" = 0 ] || echo "  FAILED")" | tee -a "$times"

@@ -24,6 +24,15 @@ _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e0
 _OWN_KEYS = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der")
 # The driver's own, by as much of their names as the kernel keeps: they end when it is unloaded.
 _OWN_DAEMONS = ("nvidia-persiste", "nv-fabricmanage")
+# The module's name as NVIDIA has it, and as Debian does.
+_MODULE_NAMES = ("nvidia", "nvidia-current-open", "nvidia-current")
+# Other drivers for the same cards.
+RIVALS = ("nouveau", "nova_drm", "nova_core")
+# In the order in which they can be removed.
+_LOADABLE = ("nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia_peermem", "nvidia", *RIVALS)
+_LOG_LINES = 15
+# Of a compiler and of make; what lies between is the command lines of other files.
+_TELLING = re.compile(r"\berror\b|\*\*\*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,11 @@ class Kernel:
     signer: str | None
     dkms: str | None
 
+    @property
+    def sound(self) -> bool:
+        """Whether it has its module, wholly built."""
+        return self.module is not None and self.dkms in (None, "installed")
+
 
 @dataclass(frozen=True)
 class Driver:
@@ -44,10 +58,13 @@ class Driver:
 
     loaded: str | None
     open_module: bool | None
+    modules: list[str]
     devices: list[str]
     holders: list[Process]
     kernels: list[Kernel]
     dkms: str | None
+    build_log: list[str]
+    runfile: bool
     secure_boot: bool
     own_key_enrolled: bool | None
 
@@ -56,16 +73,31 @@ def read_driver(run_command: RunCommand, root: Path = Path("/")) -> Driver:
     """Look at this host; files are read below `root`."""
     loaded, open_module = _loaded(root / "proc/driver/nvidia/version")
     built = _dkms(run_command)
+    kernels = _kernels(run_command, root, {kernel: state for _v, kernel, state in built})
     return Driver(
         loaded=loaded,
         open_module=open_module,
+        modules=[name for name in _LOADABLE if (root / "sys/module" / name).is_dir()],
         devices=sorted(path.name for path in (root / "dev").glob("nvidia*")),
         holders=_holders(root / "proc"),
-        kernels=_kernels(run_command, root, {kernel: state for _v, kernel, state in built}),
+        kernels=kernels,
         dkms=built[0][0] if built else None,
+        build_log=[] if all(kernel.module for kernel in kernels) else build_log(root),
+        runfile=(root / "usr/bin/nvidia-uninstall").exists(),
         secure_boot=_secure_boot(root),
         own_key_enrolled=_own_key_enrolled(run_command, root),
     )
+
+
+def unbuilt_kernels(run_command: RunCommand, root: Path = Path("/")) -> list[str]:
+    """Kernels that dkms can build a module for, having their headers, and has not.
+
+    Packages have it build for the running kernel and the newest at most. None without dkms's word
+    of the driver.
+    """
+    built = _dkms(run_command)
+    kernels = _kernels(run_command, root, {kernel: state for _v, kernel, state in built})
+    return [kernel.release for kernel in kernels if built and kernel.headers and not kernel.sound]
 
 
 def fabric_manager(run_command: RunCommand) -> tuple[str | None, bool]:
@@ -73,6 +105,17 @@ def fabric_manager(run_command: RunCommand) -> tuple[str | None, bool]:
     found = _VERSION.search(output_of(run_command, "nv-fabricmanager", "--version"))
     state = output_of(run_command, "systemctl", "is-active", "nvidia-fabricmanager").strip()
     return found.group() if found else None, state == "active"
+
+
+def build_log(root: Path = Path("/")) -> list[str]:
+    """Errors of the newest log of a build by dkms, else its last lines; none without a log."""
+    logs = [path for path in (root / "var/lib/dkms").glob("nvidia*/**/make.log") if path.is_file()]
+    if not logs:
+        return []
+    newest = max(logs, key=lambda path: path.stat().st_mtime)
+    lines = newest.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if _TELLING.search(line)]
+    return errors[:_LOG_LINES] or lines[-_LOG_LINES:]
 
 
 def output_of(run_command: RunCommand, *command: str) -> str:
@@ -99,23 +142,25 @@ def _kernels(run_command: RunCommand, root: Path, dkms: dict[str, str]) -> list[
     except OSError:
         running = ""
 
-    def field(kernel: str, name: str) -> str | None:
-        text = output_of(run_command, "modinfo", "-k", kernel, "-F", name, "nvidia").strip()
+    def field(kernel: str, name: str, module: str) -> str | None:
+        text = output_of(run_command, "modinfo", "-k", kernel, "-F", name, module).strip()
         return text.splitlines()[0] if text else None
 
-    # Of a kernel that was removed, modules built on the host may be left, but not its own.
-    places = sorted((root / "lib/modules").glob("*/kernel"))
-    return [
-        Kernel(
-            release=place.parent.name,
-            running=place.parent.name == running,
-            headers=(place.parent / "build").exists(),
-            module=field(place.parent.name, "version"),
-            signer=field(place.parent.name, "signer"),
-            dkms=dkms.get(place.parent.name),
+    def read(place: Path) -> Kernel:
+        release = place.name
+        tried = ((name, field(release, "version", name)) for name in _MODULE_NAMES)
+        module, version = next((found for found in tried if found[1]), ("", None))
+        return Kernel(
+            release=release,
+            running=release == running,
+            headers=(place / "build").exists(),
+            module=version,
+            signer=field(release, "signer", module) if module else None,
+            dkms=dkms.get(release),
         )
-        for place in places
-    ]
+
+    # Of a kernel that was removed, modules built on the host may be left, but not its own.
+    return [read(place.parent) for place in sorted((root / "lib/modules").glob("*/kernel"))]
 
 
 def _dkms(run_command: RunCommand) -> list[tuple[str, str, str]]:

@@ -94,7 +94,7 @@ def read_gpus(run_command: RunCommand, root: Path = Path("/"), load: Load | None
     driver = read_driver(run_command, root)
     known = {device.address: device for device in devices}
     addresses = sorted({*known, *told.cards})
-    manager, active = fabric_manager(run_command) if switches else (None, False)
+    manager, active = fabric_manager(run_command)
     return Gpus(
         cards=[
             _gpu(

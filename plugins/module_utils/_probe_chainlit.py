@@ -14,8 +14,9 @@ import json
 import re
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ansible_collections.gpufleet.llm.plugins.module_utils._chat_session import sign_session
 from ansible_collections.gpufleet.llm.plugins.module_utils._probe import (
     Check,
     Client,
@@ -32,16 +33,20 @@ _CONNECT, _CONNECT_REFUSED, _DISCONNECT, _EVENT = "40", "44", "41", "42"
 
 @dataclass(frozen=True)
 class Turn:
-    """A message to send, and a regular expression that its answer must contain."""
+    """A message to send, and a regular expression that its answer must contain.
+
+    ``session_secret`` is what the application signs sessions with, where people log in.
+    """
 
     message: str
     expect: str = "."
+    session_secret: str = field(default="", repr=False)
 
 
 def check_chainlit(client: Client, turn: Turn | None = None, timeout: float = 20.0) -> Check:
     """Check one application within ``timeout`` seconds; with ``turn``, hold a conversation."""
     started = time.monotonic()
-    climb = _Climb(client, started + timeout, timeout)
+    climb = _Climb(client, started + timeout, timeout, turn.session_secret if turn else "")
     steps = [("port", climb.port), ("http", climb.http), ("socket", climb.socket)]
     if turn is not None:
         steps.append(("turn", lambda: climb.turn(turn)))
@@ -63,7 +68,7 @@ def check_chainlit(client: Client, turn: Turn | None = None, timeout: float = 20
 class _Climb:
     """The levels of one check under one deadline."""
 
-    def __init__(self, client: Client, end: float, timeout: float) -> None:
+    def __init__(self, client: Client, end: float, timeout: float, session_secret: str) -> None:
         self._client = client
         self._end = end
         self._timeout = timeout
@@ -74,6 +79,11 @@ class _Climb:
             "Content-Type": "text/plain;charset=UTF-8",
             "Cookie": f"X-Chainlit-Session-id={self._session}",
         }
+        if session_secret:
+            # Chainlit looks at the cookies of the first request. A session is longer than the
+            # check: the clocks of two machines differ.
+            token = sign_session(session_secret, timeout + 300)
+            self._headers["Cookie"] += f"; access_token={token}"
         self._path = _SOCKET_PATH
 
     def _left(self) -> float:

@@ -156,6 +156,13 @@ gpus:
         open_module:
           description: Whether that is the open one.
           type: bool
+        modules:
+          description: >-
+            Loaded modules of the driver, in the order in which they can be removed, and then those
+            of other drivers for the same cards, such as nouveau.
+          type: list
+          elements: str
+          sample: [nvidia_uvm, nvidia]
         devices:
           description: Names of its devices in C(/dev).
           type: list
@@ -174,6 +181,15 @@ gpus:
         dkms:
           description: Version that dkms is to build, null without one.
           type: str
+        build_log:
+          description: >-
+            Where a kernel lacks its module, the errors in the newest log of a build by dkms, or its
+            last lines.
+          type: list
+          elements: str
+        runfile:
+          description: Whether NVIDIA's C(.run) file installed it, which no package knows of.
+          type: bool
         secure_boot:
           description: Whether Secure Boot is on.
           type: bool
@@ -197,7 +213,7 @@ gpus:
       description: Why the kernel log cannot be read. Empty where it can.
       type: str
     fabric_manager:
-      description: Version of the Fabric Manager on hosts with NVSwitches, null without one.
+      description: Version of the Fabric Manager, null without one.
       type: str
     fabric_manager_active:
       description: Whether it runs.

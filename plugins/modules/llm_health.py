@@ -78,6 +78,11 @@ options:
         description: Whether to send a message to the chat and read its answer.
         type: bool
         default: false
+      session_secret:
+        description:
+          - What the chat signs sessions with, C(chainlit_auth_secret), where people log in. The
+            turn is held in a session of its own, of which the chat keeps nothing.
+        type: str
       question:
         description: What the chat turn asks.
         type: str
@@ -234,6 +239,7 @@ TARGET_SPEC: dict[str, Any] = {
     "canary": {"type": "dict", "options": CANARY_SPEC},
     "api_key": {"type": "str", "no_log": True},
     "chat_turn": {"type": "bool", "default": False},
+    "session_secret": {"type": "str", "no_log": True},
     "question": {"type": "str", "default": "What is the capital of France?"},
     "expect": {"type": "str", "default": "."},
     "ca_path": {"type": "path"},
@@ -307,8 +313,8 @@ class Checked:
     def _check(self, timeout: float) -> Check:
         params = self.params
         if params["kind"] == "chainlit":
-            turn = Turn(params["question"], params["expect"]) if params["chat_turn"] else None
-            return check_chainlit(self.client, turn, timeout)
+            turn = Turn(params["question"], params["expect"], params["session_secret"] or "")
+            return check_chainlit(self.client, turn if params["chat_turn"] else None, timeout)
         canary = Canary(**params["canary"]) if params["canary"] else None
         target = Target(self.client, params["served_model_name"], canary, params["kind"])
         level: Level = params["level"]

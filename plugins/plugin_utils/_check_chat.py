@@ -18,7 +18,7 @@ TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 
 
 def check_chat(host: Host) -> list[Finding]:
-    """Title, looks, temperature and address of the API."""
+    """Title, looks, temperature, address of the API and of the history's server."""
     findings = []
     title = host.values.get("chainlit_title")
     if title is not None and (
@@ -61,7 +61,27 @@ def check_chat(host: Host) -> list[Finding]:
                 "the first gateway.",
             )
         )
+    database = host.text("chainlit_database_url")
+    if database and not _is_database(database):
+        findings.append(
+            Finding(
+                host.name,
+                "chainlit_database_url",
+                # Without the value, which holds a password.
+                "It is no address of a PostgreSQL database.",
+                "Write it as in postgresql://USER:PASSWORD@HOST/DATABASE, with what is special in "
+                'the password as %XX, or "" for a file on the host.',
+            )
+        )
     return findings
+
+
+def _is_database(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return bool(url.scheme in ("postgresql", "postgres") and url.hostname and url.port != 0)
+    except ValueError:
+        return False
 
 
 def _is_temperature(text: str) -> bool:

@@ -14,7 +14,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._names import item_pa
 GROUPS = ("inference", "chat", "gateway", "monitoring")
 # Roles whose variables a host needs, by its groups; those of every host come last.
 _ROLES_OF_GROUPS = {
-    "inference": ("vllm", "model"),
+    "inference": ("vllm", "model", "nvidia_driver"),
     "chat": ("chainlit",),
     "gateway": ("nginx",),
 }

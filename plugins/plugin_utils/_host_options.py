@@ -31,8 +31,6 @@ _TOOLS = "/opt/gpufleet/tools"
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _ANY_VERSION = [f"3.{minor}" for minor in range(8, 20)]
 _CACHE = "VLLM_CPU_KVCACHE_SPACE"
-# A host whose roles bring the driver has this variable.
-_DRIVER = "nvidia_driver_branch"
 _ANYWHERE = str(IPv4Address(0))  # as nginx listens
 GROUPS = ("inference", "chat", "gateway")
 Values = Mapping[str, Any]
@@ -264,7 +262,10 @@ def host_options(
         options["variant"] = values["vllm_variant"]
         options["instances"] = _instances(values)
         options["models"], findings = _models(values)
-        options["gpu"] = {"cuda": _cuda(locks), "driver_managed": _DRIVER in values}
+        options["gpu"] = {
+            "cuda": _cuda(locks),
+            "driver_managed": values["nvidia_driver_state"] == "present",
+        }
         options["model_access"] = {
             "root": values["model_root"],
             "hub": values["model_hub"],

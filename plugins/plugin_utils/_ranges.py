@@ -41,6 +41,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "chainlit_queue_length": (0, 10_000),
     "chainlit_questions_per_person": (1, 10_000),
     "chainlit_login_session_hours": (1, 8760),
+    "chainlit_history_days": (0, 36_500),
     "chainlit_releases_kept": (1, 1000),
     "nginx_http_port": _PORT,
     "nginx_https_port": _PORT,
@@ -58,6 +59,7 @@ RANGES: dict[str, tuple[int, int]] = {
     "alerting_log_lines": (0, 100),
     "alerting_keep_days": (1, 365),
     "preflight_clock_tolerance_seconds": (1, 3600),
+    "nvidia_driver_branch": (450, 9999),
 }
 _WHY = {
     "vllm_restart_attempts": "Set it to 1 or more: without an attempt nothing would ever start.",

@@ -25,18 +25,22 @@ sys.path.insert(0, str(CHAT / "tests"))
 
 from fake_upstream import Answer, FakeUpstream, Status  # noqa: E402
 
-__all__ = ["Answer", "FakeUpstream", "OwnChat", "Status"]
+__all__ = ["CHAT", "CHAT_PYTHON", "Answer", "FakeUpstream", "OwnChat", "Status"]
 START_SECONDS = 60.0
+CHAT_PYTHON = os.environ.get("CHAT_PYTHON", str(REPOSITORY / ".cache/chat-venv/bin/python"))
 
 
 class OwnChat:
     """The real application as a process, and its fake back end in a thread of this one."""
 
-    def __init__(self, directory: Path, **settings: object) -> None:
+    def __init__(
+        self, directory: Path, credentials: Path | None = None, /, **settings: object
+    ) -> None:
         self.fake = FakeUpstream()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._directory = directory
+        self._credentials = credentials
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -57,12 +61,14 @@ class OwnChat:
         }
         path = self._directory / "settings.json"
         path.write_text(json.dumps(settings), encoding="utf-8")
-        python = os.environ.get("CHAT_PYTHON", str(REPOSITORY / ".cache/chat-venv/bin/python"))
+        environment = {**os.environ, "PYTHONPATH": str(CHAT)}
+        if self._credentials is not None:
+            environment["CREDENTIALS_DIRECTORY"] = str(self._credentials)
         with (self._directory / "chat.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "gpufleet_chat", str(path)],
+                [CHAT_PYTHON, "-m", "gpufleet_chat", str(path)],
                 cwd=self._directory,
-                env={**os.environ, "PYTHONPATH": str(CHAT)},
+                env=environment,
                 stderr=log,
             )
         self._wait_ready()

@@ -5,13 +5,16 @@ The chat is a real one; what it says is given, so that the pictures change only 
 
 from __future__ import annotations
 
+import json
+import secrets
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from chat_page import CHROMIUM, CHROMIUM_FLAGS, ChatPage
-from own_chat import REPOSITORY, Answer, OwnChat
+from own_chat import CHAT, CHAT_PYTHON, REPOSITORY, Answer, OwnChat
 from playwright.sync_api import Browser, ViewportSize, expect, sync_playwright
 
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
@@ -138,6 +141,42 @@ def queued(camera: Camera, chat: OwnChat, places: int) -> None:
         camera.take(page, name)
 
 
+def history(camera: Camera, directory: Path) -> None:
+    """The conversations of somebody who has logged in, in the sidebar."""
+    credentials = directory / "credentials"
+    credentials.mkdir()
+    password = secrets.token_urlsafe()
+    hashed = subprocess.run(
+        [CHAT_PYTHON, "-m", "gpufleet_chat", "--hash-password"],
+        input=password,
+        env={"PYTHONPATH": str(CHAT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    users = [{"name": "reader", "hash": hashed}]
+    (credentials / "users").write_text(json.dumps(users), encoding="utf-8")
+    (credentials / "auth_secret").write_text(secrets.token_urlsafe(), encoding="utf-8")
+    with OwnChat(directory, credentials, login="password") as chat:
+        context = camera.browser.new_context(locale="en-US", viewport=DESKTOP, color_scheme="light")
+        page = ChatPage(context.new_page(), chat.url)
+        page.page.goto(chat.url)
+        page.page.locator("#email").fill("reader")
+        page.page.locator("#password").fill(password)
+        page.page.locator("button[type=submit]").click()
+        expect(page.page.locator("#chat-input")).to_be_visible(timeout=20_000)
+        for question, answer in (
+            (EXPLAIN["en-US"], RAINBOW["en-US"]),
+            (CAPITAL["en-US"], PARIS["en-US"]),
+            (SORT, SORTED),
+        ):
+            page.page.goto(chat.url)
+            expect(page.page.locator("#chat-input")).to_be_visible(timeout=20_000)
+            answered(chat, page, question, answer)
+        expect(page.page.locator("#thread-history a")).to_have_count(3)
+        camera.take(page, "chat-history")
+
+
 def own_looks(camera: Camera, directory: Path) -> None:
     """A name, a logo and a colour of one's own, in the dark."""
     (directory / "logo.svg").write_text(LEAF, encoding="utf-8")
@@ -166,6 +205,8 @@ def main() -> None:
             queued(camera, chat, 2)
         with tempfile.TemporaryDirectory() as place:
             own_looks(camera, Path(place))
+        with tempfile.TemporaryDirectory() as place:
+            history(camera, Path(place))
         browser.close()
 
 

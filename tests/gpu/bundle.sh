@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 output=.cache/gpu
-part_mebibytes=59
+part_mebibytes=50
 # What xz needs for half a gigabyte is hardly felt by others this way.
 gently=(nice -n 19 ionice -c 3)
 

@@ -1,4 +1,4 @@
-"""python -m gpufleet_chat [--wait SECONDS] settings.json, or --hash-password"""
+"""python -m gpufleet_chat [--wait SECONDS | --backup FILE] settings.json, or --hash-password"""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from getpass import getpass
 from pathlib import Path
 
 from gpufleet_chat import logs
-from gpufleet_chat.settings import SettingsError, load_secrets, load_settings
+from gpufleet_chat.settings import Settings, SettingsError, load_secrets, load_settings
 
 EX_CONFIG = 78
 
 
 def main() -> int:
-    """Serve the chat, or wait for one that starts.
+    """Serve the chat, wait for one that starts, or copy its history.
 
-    Exit status: 78 for settings that must be corrected before another start, 1 for a wait in vain.
+    Exit status: 78 for settings that must be corrected before another start, 1 for a wait in vain
+    or no copy.
     """
     parser = argparse.ArgumentParser(prog="gpufleet_chat", description="The chat application.")
     parser.add_argument("settings", type=Path, nargs="?", help="path of settings.json")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--wait",
         type=float,
         metavar="SECONDS",
         help="do not serve: wait until a chat with these settings answers, this long at most",
     )
-    parser.add_argument(
+    instead.add_argument(
+        "--backup",
+        type=Path,
+        metavar="FILE",
+        help="do not serve: copy the history into this new file, also while the chat runs",
+    )
+    instead.add_argument(
         "--hash-password",
         action="store_true",
         help="do not serve: print the hash of the password that is read from standard input",
@@ -50,6 +58,8 @@ def main() -> int:
         if reason is not None:
             print(f"gpufleet_chat: not ready: {reason}", file=sys.stderr)
         return 0 if reason is None else 1
+    if arguments.backup is not None:
+        return _back_up(settings, arguments.backup)
     # Only now: the server imports everything, which takes seconds. The wait reads no secret, since
     # systemd 252 shows credentials to the main process alone.
     from gpufleet_chat.server import serve
@@ -72,6 +82,21 @@ def _hash_password() -> int:
     except ValueError as error:
         print(f"gpufleet_chat: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _back_up(settings: Settings, target: Path) -> int:
+    from gpufleet_chat.history import history_file
+    from gpufleet_chat.history_backup import BackupError, back_up
+
+    try:
+        if settings.history_database != "sqlite":
+            raise BackupError("the history is in PostgreSQL; copy that database with pg_dump")
+        size = back_up(history_file(settings), target)
+    except BackupError as error:
+        print(f"gpufleet_chat: no backup: {error}", file=sys.stderr)
+        return 1
+    print(f"{target}: {size} bytes")
     return 0
 
 

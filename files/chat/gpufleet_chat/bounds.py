@@ -1,14 +1,21 @@
-"""How much one request may bring, whoever sends it."""
+"""How much one request may bring, and how much all uploads may fill, whoever sends them."""
 
 from __future__ import annotations
+
+import asyncio
+from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpufleet_chat.messages import Messages
+
 UPLOAD_PATH = "/project/file"
 # What a form puts around a file.
 SMALL_BYTES = 1024 * 1024
+# So many uploads of the largest size are kept at once: more would fill the disk of the host.
+KEPT_UPLOADS = 200
 # What Socket.IO takes by itself.
 _SOCKET_BYTES = 1_000_000
 # A character is six bytes where JSON escapes it.
@@ -26,11 +33,25 @@ class _TooLarge(Exception):
 
 
 class BodyBound:
-    """ASGI middleware: refuses a body that is too large before all of it is here."""
+    """ASGI middleware: refuses a body that is too large before all of it is here.
 
-    def __init__(self, app: ASGIApp, upload_max_mib: int, message_max_chars: int) -> None:
+    An upload is refused too while the directory of uploads is full; those of closed pages are
+    deleted from it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        upload_max_mib: int,
+        message_max_chars: int,
+        uploads: Path,
+        messages: Messages,
+    ) -> None:
         self._app = app
+        self._uploads = uploads
+        self._messages = messages
         self._upload_bytes = upload_max_mib * 1024 * 1024 + SMALL_BYTES
+        self._kept_bytes = KEPT_UPLOADS * upload_max_mib * 1024 * 1024
         # Where websockets do not get through, questions come as requests.
         self._other_bytes = max(SMALL_BYTES, socket_bytes(message_max_chars))
 
@@ -40,6 +61,12 @@ class BodyBound:
             await self._app(scope, receive, send)
             return
         upload = scope["path"].endswith(UPLOAD_PATH)
+        if upload and await asyncio.to_thread(_size, self._uploads) > self._kept_bytes:
+            language = Headers(scope=scope).get("accept-language", "").split(",")[0]
+            # The page shows the detail as it is.
+            full = {"detail": self._messages.text("file.full", language)}
+            await JSONResponse(full, 507)(scope, receive, send)
+            return
         left = self._upload_bytes if upload else self._other_bytes
         told = Headers(scope=scope).get("content-length", "0")
         begun = False
@@ -69,3 +96,14 @@ class BodyBound:
             if not begun:
                 response = JSONResponse({"error": "the request is too large"}, 413)
                 await response(scope, receive, send)
+
+
+def _size(directory: Path) -> int:
+    """Bytes of all files below; what is deleted meanwhile does not count."""
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,25 +1,28 @@
 # mypy: untyped-calls-exclude=chainlit
-"""The Chainlit adapter: its hooks, and the loop that keeps every open page informed."""
+"""The Chainlit adapter: its hooks for what people do in a chat."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+import uuid
 from pathlib import Path
 
 import chainlit as cl
 from chainlit.config import config
 from chainlit.server import sio
-from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.session import WebsocketSession
 from chainlit.user import User
 
 from gpufleet_chat import services
 from gpufleet_chat.admission import NotTaken
 from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
 from gpufleet_chat.bounds import socket_bytes
-from gpufleet_chat.chainlit_panel import panel
-from gpufleet_chat.chainlit_sessions import GRACE_SECONDS, Janitor, connect
+from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
+from gpufleet_chat.chainlit_panel import offer_settings, offer_thinking
+from gpufleet_chat.chainlit_presence import keep_pages_informed
+from gpufleet_chat.chainlit_resume import history
+from gpufleet_chat.chainlit_sessions import connect
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
     EXPORT_FORMATS,
@@ -27,73 +30,30 @@ from gpufleet_chat.chainlit_view import (
     RETRY_ACTION,
     TurnView,
 )
-from gpufleet_chat.choices import ChoiceError, Choices
-from gpufleet_chat.conversation import Conversation
+from gpufleet_chat.choices import ChoiceError
 from gpufleet_chat.export import export
-from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import Failure, StopReason, Turn
 from gpufleet_chat.visitors import person
 
-# A page that lost its connection may come back this soon and find its answer still growing.
-ABANDONED_SECONDS = 60.0
-PRESENCE_SECONDS = 1.0
-# A count in the banner is read aloud to some, so it moves no more often.
-COUNT_SECONDS = 5.0
-BANNERS = {
-    State.UP: "banner.back",
-    State.DOWN: "banner.recovering",
-    State.OFFLINE: "banner.offline",
-    State.SATURATED: "banner.saturated",
-}
-
-
-@dataclass
-class Chat:
-    """What we keep of one Chainlit session."""
-
-    conversation: Conversation
-    choices: Choices
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    asked: set[str] = field(default_factory=set)
-    turn: Turn | None = None
-    failed: bool = False
-    views: list[TurnView] = field(default_factory=list)
-    offers_thinking: bool = False
-    socket_id: str = ""
-    pushed: tuple[State, int] | None = None
-    pushed_at: float = 0.0
-    lost_at: float | None = None
-
-
 _parts = services.current()
-_chats: dict[str, Chat] = {}
-
-
-def _chat(session: WebsocketSession) -> Chat:
-    if session.id not in _chats:
-        _chats[session.id] = Chat(Conversation(), Choices.default(_parts.settings))
-    return _chats[session.id]
-
-
-def _session() -> WebsocketSession:
-    session = cl.context.session
-    if not isinstance(session, WebsocketSession):
-        raise TypeError("the chat is served over websockets only")
-    return session
+_writes: set[asyncio.Task[None]] = set()
 
 
 @cl.on_chat_start
 async def on_chat_start() -> None:
     """A page was opened, or a new chat begun: forget what was said."""
-    session = _session()
-    _chats.pop(session.id, None)
-    await _offer_settings(session, _chat(session))
+    session = current_session()
+    chats.pop(session.id, None)
+    if session.thread_id_to_resume:
+        # It is not there, or somebody else's: what is said from here on is another one.
+        session.thread_id, session.thread_id_to_resume = str(uuid.uuid4()), None
+    await offer_settings(session, chat_of(session))
 
 
 async def on_settings_update(values: dict[str, object]) -> None:
     """A person has chosen how the questions of this chat are asked from now on."""
-    session = _session()
-    chat = _chat(session)
+    session = current_session()
+    chat = chat_of(session)
     if not _parts.settings.settings_panel:
         return
     try:
@@ -103,7 +63,10 @@ async def on_settings_update(values: dict[str, object]) -> None:
         text = _parts.messages.text(str(error), session.language, most=most)
         await cl.context.emitter.send_toast(text, "error")
         # The panel shows again what holds.
-        await _offer_settings(session, chat)
+        await offer_settings(session, chat)
+        return
+    if history is not None and session.has_first_interaction:
+        await history.update_thread(session.thread_id)
 
 
 @cl.on_message
@@ -112,8 +75,8 @@ async def on_message(message: cl.Message | None) -> None:
     # Chainlit passes None for an edit of a message it no longer knows.
     if message is None:
         return
-    session = _session()
-    chat = _chat(session)
+    session = current_session()
+    chat = chat_of(session)
     edited = message.id in chat.asked
     if edited:
         # What is being answered comes after the edited question, or is that question.
@@ -140,8 +103,8 @@ async def on_message(message: cl.Message | None) -> None:
 @cl.action_callback(RETRY_ACTION)
 async def on_retry(_action: cl.Action) -> None:
     """The person pressed "try again" below a failed answer."""
-    session = _session()
-    chat = _chat(session)
+    session = current_session()
+    chat = chat_of(session)
     if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
         return
     # Begun here, before the task: a second press meets a busy session or no notice.
@@ -153,8 +116,8 @@ async def on_retry(_action: cl.Action) -> None:
 @cl.action_callback(REGENERATE_ACTION)
 async def on_regenerate(_action: cl.Action) -> None:
     """The person wants another answer to the last question."""
-    session = _session()
-    chat = _chat(session)
+    session = current_session()
+    chat = chat_of(session)
     if chat.turn is None or _parts.turns.session_busy(session.id):
         return
     await chat.views[-1].withdraw_actions()
@@ -174,12 +137,12 @@ async def on_regenerate(_action: cl.Action) -> None:
 @cl.action_callback(EXPORT_ACTION)
 async def on_export(action: cl.Action) -> None:
     """The person wants to keep the conversation as a file."""
-    session = _session()
+    session = current_session()
     form = str(action.payload.get("format"))
     if form not in EXPORT_FORMATS:
         return
     title = _parts.settings.title
-    file = export(form, _chat(session).conversation, title, _parts.messages, session.language)
+    file = export(form, chat_of(session).conversation, title, _parts.messages, session.language)
     payload = {"type": "download", "name": file.name, "mime": file.mime, "text": file.text}
     await sio.emit("window_message", payload, to=session.socket_id)
 
@@ -187,7 +150,7 @@ async def on_export(action: cl.Action) -> None:
 @cl.on_chat_end
 async def on_chat_end() -> None:
     """The connection was lost, for good or for a blip: the loop below tells which."""
-    chat = _chats.get(_session().id)
+    chat = chats.get(current_session().id)
     if chat is not None:
         chat.lost_at = time.monotonic()
 
@@ -265,7 +228,7 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
                 return
             chat.turn, chat.failed = turn, False
             chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
-            await _offer_thinking(session, chat)
+            await offer_thinking(session, chat)
 
 
 async def _remove_from(chat: Chat, view: TurnView) -> None:
@@ -273,6 +236,7 @@ async def _remove_from(chat: Chat, view: TurnView) -> None:
     for index, earlier in enumerate(chat.views):
         if earlier.question_id == view.question_id and earlier is not view:
             for old in chat.views[index:]:
+                chat.conversation.begin(old.question_id)
                 await old.remove()
             del chat.views[index:]
             break
@@ -296,6 +260,11 @@ async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
+    if history is not None:
+        # Not awaited: the answer does not wait for the history.
+        task = asyncio.create_task(history.keep_sent_text(turn.question_id, turn.question))
+        _writes.add(task)
+        task.add_done_callback(_writes.discard)
     return True
 
 
@@ -305,71 +274,6 @@ async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: Tu
         await _run(session, chat, turn, view)
     finally:
         await cl.context.emitter.task_end()
-
-
-async def _offer_settings(session: WebsocketSession, chat: Chat) -> None:
-    if not _parts.settings.settings_panel:
-        return
-    chat.offers_thinking = _parts.upstream.thinks(session.chat_profile)
-    await panel(
-        chat.choices, _parts.settings, _parts.messages, session.language, chat.offers_thinking
-    ).send()
-
-
-async def _offer_thinking(session: WebsocketSession, chat: Chat) -> None:
-    """A model may just have been seen thinking: now it can be switched off."""
-    if not chat.offers_thinking and _parts.upstream.thinks(session.chat_profile):
-        await _offer_settings(session, chat)
-
-
-async def keep_pages_informed() -> None:
-    """Push the state of the back end to every page, catch up pages that came back, tidy up."""
-    janitor = Janitor(_parts.settings.session_keep_seconds + GRACE_SECONDS)
-    while True:
-        for session in list(ws_sessions_id.values()):
-            await _inform(session)
-        for gone in _chats.keys() - ws_sessions_id.keys():
-            _parts.turns.stop(StopReason.ABANDONED, gone)
-            del _chats[gone]
-        _parts.metrics.sessions.set(len(ws_sessions_id))
-        await janitor.tidy()
-        await _parts.monitor.wait_change(PRESENCE_SECONDS)
-
-
-async def _inform(session: WebsocketSession) -> None:
-    chat = _chat(session)
-    if chat.socket_id != session.socket_id:
-        came_back = chat.socket_id != ""
-        chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
-        if came_back:
-            await _catch_up(session, chat)
-    if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
-        _parts.turns.stop(StopReason.ABANDONED, session.id)
-    await _push_state(session, chat)
-
-
-async def _push_state(session: WebsocketSession, chat: Chat) -> None:
-    state, now = _parts.state(), time.monotonic()
-    told = (state, _parts.queue.waiting if state is State.SATURATED else 0)
-    same_state = chat.pushed is not None and chat.pushed[0] is state
-    if state is State.UNKNOWN or chat.pushed == told:
-        return
-    if same_state and now - chat.pushed_at < COUNT_SECONDS:
-        return
-    chat.pushed, chat.pushed_at = told, now
-    # The page puts the time in, by its own clock and in the way of its country.
-    values = {"waiting": str(told[1]), "since": "{since}"}
-    text = _parts.messages.text(BANNERS[state], session.language, **values)
-    seconds = round(_parts.monitor.away_seconds())
-    payload = {"type": "service-state", "state": state.value, "text": text, "seconds": seconds}
-    await sio.emit("window_message", payload, to=session.socket_id)
-
-
-async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
-    if chat.views:
-        await chat.views[-1].resync(session)
-    if _parts.turns.session_busy(session.id):
-        await sio.emit("task_start", {}, to=session.socket_id)
 
 
 sio.on("connect", connect)

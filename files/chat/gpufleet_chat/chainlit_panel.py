@@ -5,13 +5,34 @@ from __future__ import annotations
 
 import chainlit as cl
 from chainlit.input_widget import InputWidget, Slider, Switch, TextInput
+from chainlit.session import WebsocketSession
 
+from gpufleet_chat import services
+from gpufleet_chat.chainlit_chats import Chat
 from gpufleet_chat.choices import Choices
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.settings import Settings
 
+_parts = services.current()
 
-def panel(
+
+async def offer_settings(session: WebsocketSession, chat: Chat) -> None:
+    """Show the panel with what holds for this chat, where the operator offers it."""
+    if not _parts.settings.settings_panel:
+        return
+    chat.offers_thinking = _parts.upstream.thinks(session.chat_profile)
+    await _panel(
+        chat.choices, _parts.settings, _parts.messages, session.language, chat.offers_thinking
+    ).send()
+
+
+async def offer_thinking(session: WebsocketSession, chat: Chat) -> None:
+    """A model may just have been seen thinking: now it can be switched off."""
+    if not chat.offers_thinking and _parts.upstream.thinks(session.chat_profile):
+        await offer_settings(session, chat)
+
+
+def _panel(
     choices: Choices, settings: Settings, messages: Messages, language: str, thinks: bool
 ) -> cl.ChatSettings:
     """The panel with these choices; thinking can be switched where the model thinks."""

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chainlit as cl
 from chainlit.server import sio
 from chainlit.session import WebsocketSession
+from chainlit.step import StepDict
 from chainlit.utils import utc_now
 
+from gpufleet_chat.chainlit_history import KEPT
 from gpufleet_chat.chainlit_tokens import send_token
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.turn import Failure, Waiting
@@ -28,14 +32,53 @@ class TurnView:
     ) -> None:
         self._messages = messages
         self._language = language
+        self.question_id = question_id
         # Only within the run of its question can an answer be copied, and follow the thinking.
-        self._answer = cl.Message(content="", parent_id=run_id)
+        self._answer = cl.Message(content="", parent_id=run_id, metadata=self._kept("answer"))
         self._thinking: cl.Step | None = None
         self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
         self._waiting: tuple[Waiting, int] | None = None
-        self.question_id = question_id
         self.run_id: str | None = self._answer.parent_id
+
+    @classmethod
+    def restored(
+        cls, messages: Messages, language: str, question_id: str, steps: list[StepDict]
+    ) -> TurnView:
+        """The display of a turn as the history has kept it; steps are those of the thread."""
+        kept = {
+            str(metadata["part"]): step
+            for step in steps
+            if (metadata := step.get("metadata") or {}).get(KEPT) == question_id
+            and "part" in metadata
+        }
+        answer, thinking, notice = (kept.get(part) for part in ("answer", "thinking", "notice"))
+        shown = answer or thinking or notice
+        view = cls(messages, language, question_id, shown.get("parentId") if shown else None)
+        if answer is not None:
+            view._answer = cl.Message.from_dict(answer)
+        if notice is not None:
+            view._notice = cl.Message.from_dict(notice)
+        if thinking is not None:
+            view._thinking = cl.Step(
+                thinking["name"], "llm", thinking["id"], thinking.get("parentId")
+            )
+            view._thinking.output = thinking["output"]
+            view._thinking.metadata = dict(thinking["metadata"])
+            view._thinking.start, view._thinking.end = thinking.get("start"), thinking.get("end")
+        return view
+
+    @property
+    def answer(self) -> str:
+        """What is shown of the answer."""
+        return self._answer.content
+
+    async def offer_again(self) -> None:
+        """Show the buttons below an answer that a page has opened anew."""
+        if self._answer.content:
+            self._answer.actions = [self._regenerate(), *self._exports()]
+            for action in self._answer.actions:
+                await action.send(for_id=self._answer.id)
 
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
@@ -59,7 +102,7 @@ class TurnView:
     async def restart(self) -> None:
         """Clear the answer: it begins again."""
         await self._answer.remove()
-        self._answer = cl.Message(content="", parent_id=self.run_id)
+        self._answer = cl.Message(content="", parent_id=self.run_id, metadata=self._kept("answer"))
 
     async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         """Say why nothing comes, how many questions come first; again it changes nothing."""
@@ -90,7 +133,8 @@ class TurnView:
         if length_reached:
             key = "length.answer" if self._answer.content else "length.thinking"
             # After the run, for only the last message of one can be copied: that is the answer.
-            await self._say(self._text(key), [] if self._answer.content else actions, in_run=False)
+            below = [] if self._answer.content else actions
+            await self._say(self._text(key), below, in_run=False, kept=True)
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
@@ -104,7 +148,8 @@ class TurnView:
         label = self._text("retry")
         again = [cl.Action(name=RETRY_ACTION, label=label, payload={})] if retry else []
         text = self._text(failure.value, reference=reference, seconds=str(seconds))
-        await self._say(text, [*again, *self._exports()])
+        # Without it, half an answer would later pass for a whole one.
+        await self._say(text, [*again, *self._exports()], kept=bool(self._answer.content))
 
     async def refuse(self, text: str) -> None:
         """Say why the question is not even asked."""
@@ -166,10 +211,18 @@ class TurnView:
             self._answer.actions = actions
             await self._answer.update()
 
+    def _kept(self, part: str) -> dict[str, Any]:
+        return {KEPT: self.question_id, "part": part}
+
     async def _say(
-        self, text: str, actions: list[cl.Action] | None = None, in_run: bool = True
+        self,
+        text: str,
+        actions: list[cl.Action] | None = None,
+        in_run: bool = True,
+        kept: bool = False,
     ) -> None:
-        self._notice = cl.Message(content=text, actions=actions)
+        metadata = self._kept("notice") if kept else None
+        self._notice = cl.Message(content=text, actions=actions, metadata=metadata)
         # Chainlit would take the step that runs here, which a retry does not have.
         self._notice.parent_id = self.run_id if in_run else None
         await self._notice.send()
@@ -177,6 +230,7 @@ class TurnView:
     async def _think(self, text: str) -> None:
         if self._thinking is None:
             self._thinking = cl.Step(name=self._text("thinking"), type="llm", parent_id=self.run_id)
+            self._thinking.metadata = self._kept("thinking")
             self._thinking.start = utc_now()
             await self._thinking.send()
         if self._thinking.streaming:

@@ -20,6 +20,19 @@ from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.monitor import Monitor, State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+HISTORY_OPERATIONS = (
+    "open",
+    "user",
+    "list",
+    "author",
+    "thread",
+    "rename",
+    "delete",
+    "step",
+    "element",
+    "feedback",
+    "clean",
+)
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 _TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 
@@ -75,6 +88,22 @@ class Metrics:
             "Chats kept in memory: open pages, and closed ones that may come back.",
             registry=self._registry,
         )
+        self.history_faults = Counter(
+            "gpufleet_chat_history_faults",
+            "Reads and writes of the history that failed, by what was done.",
+            ["operation"],
+            registry=self._registry,
+        )
+        for operation in HISTORY_OPERATIONS:
+            self.history_faults.labels(operation)
+        self.ratings = Counter(
+            "gpufleet_chat_ratings",
+            "Thumbs that people have put on answers, changed ones included.",
+            ["thumb"],
+            registry=self._registry,
+        )
+        for thumb in ("up", "down"):
+            self.ratings.labels(thumb)
         self._gauge("answers_running", "Answers in progress.").set_function(lambda: queue.running)
         self._gauge("answers_limit", "How many answers may be in progress.").set(queue.at_once)
         self._gauge("queue_length", "Questions that wait for a place.").set_function(

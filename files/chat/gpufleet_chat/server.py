@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gpufleet_chat import app_root, metrics, services
 from gpufleet_chat.bounds import BodyBound, socket_bytes
+from gpufleet_chat.chainlit_version import require_known_version
 from gpufleet_chat.client_address import ClientAddress
 from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
@@ -38,6 +39,7 @@ LAST_SECONDS = 3
 
 def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]:
     """The application and its parts; prepares Chainlit's root and then imports Chainlit."""
+    require_known_version()
     parts = services.build(settings, secrets)
     services.install(parts)
     os.environ["CHAINLIT_APP_ROOT"] = str(app_root.prepare(settings))
@@ -60,6 +62,8 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
         BodyBound,
         upload_max_mib=settings.upload_max_mib,
         message_max_chars=settings.message_max_chars,
+        uploads=chainlit.config.FILES_DIRECTORY,
+        messages=parts.messages,
     )
     # Added last, hence outermost: it marks the cookies of all others.
     app.add_middleware(Guard, policy=content_security_policy(page))
@@ -71,6 +75,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run the monitor and the adapter's loop as long as the server runs."""
     parts: Services = app.state.parts
     loops = [parts.monitor.run, *parts.background]
+    if parts.history is not None:
+        await parts.history.open()
+        loops.append(parts.history.run)
     app.state.loops = [asyncio.create_task(loop()) for loop in loops]
     for task in app.state.loops:
         task.add_done_callback(_log_death)
@@ -80,6 +87,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in app.state.loops:
             task.cancel()
         await asyncio.gather(*app.state.loops, return_exceptions=True)
+        if parts.history is not None:
+            await parts.history.close()
         await parts.upstream.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
+from gpufleet_chat import history
 from gpufleet_chat.admission import Admission
 from gpufleet_chat.answer_queue import AnswerQueue
 from gpufleet_chat.logins import Logins
@@ -32,6 +33,7 @@ class Services:
     admission: Admission
     metrics: Metrics
     logins: Logins
+    history: history.History | None = None
     background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
 
     def state(self) -> State:
@@ -68,6 +70,7 @@ def build(settings: Settings, secrets: Secrets) -> Services:
         ),
         metrics=metrics,
         logins=Logins(settings, secrets),
+        history=history.build(settings, secrets, metrics),
     )
 
 

@@ -71,8 +71,15 @@ class Settings:
     login_secret_header: str = "X-Login-Secret"  # noqa: S105
     login_oauth_allowed: tuple[str, ...] = ()
     gateway_addresses: tuple[str, ...] = ("127.0.0.1",)
+    history_days: int = 0
+    history_database: str = "sqlite"
     retry: Retry = field(default_factory=Retry)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether conversations are kept: where people log in, for only they can be told apart."""
+        return self.login != "none"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Secrets:
     users: str | None = field(default=None, repr=False)
     login_secret: str | None = field(default=None, repr=False)
     oauth: str | None = field(default=None, repr=False)
+    database_url: str | None = field(default=None, repr=False)
 
 
 _SECTIONS: dict[str, type[Retry] | type[MonitorSettings]] = {
@@ -106,6 +114,7 @@ _MINIMUM: dict[str, float] = {
     "queue_length": 0,
     "questions_per_person": 1,
     "login_session_hours": 1,
+    "history_days": 0,
     "retry.attempts": 1,
     "retry.first_delay_seconds": 0,
     "retry.max_delay_seconds": 0,
@@ -115,6 +124,7 @@ _MINIMUM: dict[str, float] = {
 }
 LOGINS = ("none", "password", "header", "oauth")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_DATABASES = ("sqlite", "postgresql")
 _TITLE_FORBIDDEN = frozenset("<>&\"'\\")
 
 
@@ -226,6 +236,10 @@ def _check_texts(settings: Settings) -> None:
     if root and (not root.startswith("/") or root.endswith("/")):
         raise SettingsError(
             'the setting "root_path" must be empty or start with "/" and not end with it'
+        )
+    if settings.history_database not in _DATABASES:
+        raise SettingsError(
+            'the setting "history_database" must be sqlite or postgresql; correct it'
         )
     title = settings.title
     # The title is put into HTML and SVG by code that does not escape it.

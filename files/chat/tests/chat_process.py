@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import runpy
 import socket
 import sys
 import time
@@ -44,6 +45,12 @@ async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Respo
     return response
 
 
+def sign_session(secret: str) -> str:
+    """The session of a check, signed by the code of llm_health."""
+    code = runpy.run_path(str(CHAT.parents[1] / "plugins" / "module_utils" / "_chat_session.py"))
+    return str(code["sign_session"](secret, 60))
+
+
 class ChatProcess:
     """python -m gpufleet_chat with settings of its own; its log is in log."""
 
@@ -52,8 +59,10 @@ class ChatProcess:
         directory: Path,
         upstream_url: str,
         credentials: dict[str, str] | None = None,
+        module: str = "gpufleet_chat",
         **settings: object,
     ) -> None:
+        self._module = module
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "chat.log"
@@ -82,12 +91,12 @@ class ChatProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "gpufleet_chat",
+                self._module,
                 str(path),
                 cwd=self._directory,
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(CHAT),
+                    "PYTHONPATH": f"{CHAT}:{CHAT / 'tests'}",
                     "CREDENTIALS_DIRECTORY": str(credentials),
                 },
                 stderr=log,
@@ -132,8 +141,10 @@ class Page:
         language: str = "en-US",
         path: str = "ws/socket.io",
         model: str | None = None,
+        thread: str | None = None,
         **headers: str,
     ) -> None:
+        self._thread = thread
         self._url = url
         self._path = path
         self._model = model
@@ -150,6 +161,10 @@ class Page:
         self.panel: list[dict[str, Any]] = []
         self.elements: list[dict[str, Any]] = []
         self.growth: list[int] = []
+        # What the history has brought back, and the thread that this page is in.
+        self.resumed: dict[str, Any] | None = None
+        self.thread_id: str | None = thread
+        self.not_found = False
         handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "new_message": self._upsert,
             "stream_start": self._upsert,
@@ -167,20 +182,30 @@ class Page:
         for name, handler in handlers.items():
             self._client.on(name, self._noted(handler))
         self._client.on("chat_settings", self._settings)
+        self._client.on("resume_thread", self._noted(self._resume))
+        self._client.on("first_interaction", self._noted(self._begun))
+        self._client.on("resume_thread_error", self._settle_not_found)
 
-    async def open(self) -> None:
-        """Connect as Chainlit's page does; again after a loss it is the same session."""
+    async def open(self, question: str | None = None) -> None:
+        """Connect as Chainlit's page does; again after a loss it is the same session.
+
+        The question is one that was asked without a connection: the page sends it before all else.
+        """
         await self._client.connect(
             self._url,
             socketio_path=self._path,
-            headers=self._headers,
+            # A copy: the client takes its cookies out.
+            headers=dict(self._headers),
             auth={
                 "sessionId": self.session_id,
                 "clientType": "webapp",
                 "chatProfile": self._model,
+                "threadId": self._thread,
             },
             transports=["websocket"],
         )
+        if question is not None:
+            await self.ask(question)
         await self._client.emit("connection_successful")
         # The hook for a new chat runs in a task of its own.
         await asyncio.sleep(0.2)
@@ -269,6 +294,17 @@ class Page:
 
     def _remove_action(self, action: dict[str, Any]) -> None:
         self.actions[:] = [shown for shown in self.actions if shown["id"] != action["id"]]
+
+    def _resume(self, thread: dict[str, Any]) -> None:
+        self.resumed = thread
+        self.messages = {step["id"]: step for step in thread["steps"]}
+
+    def _begun(self, interaction: dict[str, Any]) -> None:
+        self.thread_id = interaction["thread_id"]
+
+    def _settle_not_found(self, _text: str) -> None:
+        self.not_found = True
+        self._seen.set()
 
     def _settings(self, inputs: list[dict[str, Any]]) -> None:
         self.panel = inputs

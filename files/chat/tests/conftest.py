@@ -36,7 +36,7 @@ async def start(fake: FakeUpstream, tmp_path: Path) -> AsyncIterator[Start]:
     processes: list[ChatProcess] = []
 
     async def run(credentials: dict[str, str] | None = None, **settings: object) -> ChatProcess:
-        process = ChatProcess(tmp_path, fake.url, credentials, **settings)
+        process = ChatProcess(tmp_path, fake.url, credentials, **settings)  # type: ignore[arg-type]
         processes.append(process)
         await process.start()
         await until_status(f"{process.url}/readyz", 200)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from chat_process import ChatProcess, Page, Start, get
 from fake_upstream import FakeUpstream
+from gpufleet_chat.bounds import KEPT_UPLOADS
 from pdf import page as drawing
 
 EVIL = "http://evil.example"
@@ -100,6 +101,29 @@ async def test_what_no_page_sends_ends_one_connection_only(
     await other.ask("first")
     await other.sees("Paris.")
     assert len(fake.requests) == 1
+    await other.close()
+
+
+async def test_uploads_that_nobody_asks_about_do_not_fill_the_disk(
+    start: Start, tmp_path: Path
+) -> None:
+    chat = await start(upload_max_mib=1, session_keep_seconds=1)
+    page = await opened(chat)
+    assert (await page.upload("a.txt", b"x")).status_code == 200
+    # A hole takes no disk, and counts as what it would be.
+    own = tmp_path / "state" / "app_root" / ".files" / page.session_id
+    with (own / "large.txt").open("wb") as large:
+        large.truncate(KEPT_UPLOADS * MIB - 1)
+    assert (await page.upload("a.txt", b"x")).status_code == 200
+    refused = await page.upload("a.txt", b"x")
+    assert refused.status_code == 507
+    assert "no room for more files" in refused.json()["detail"]
+    # Those of a closed page make room.
+    await page.close()
+    other, deadline = await opened(chat), time.monotonic() + 30
+    while (await other.upload("a.txt", b"x")).status_code != 200:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.5)
     await other.close()
 
 

@@ -11,7 +11,11 @@ import pytest
 PACKAGE = Path(gpufleet_chat.__file__).parent
 ADAPTER = {
     "chainlit_app",
+    "chainlit_chats",
+    "chainlit_history",
     "chainlit_panel",
+    "chainlit_presence",
+    "chainlit_resume",
     "chainlit_sessions",
     "chainlit_tokens",
     "chainlit_view",

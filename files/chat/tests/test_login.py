@@ -15,9 +15,10 @@ import httpx
 import jwt
 import pytest
 from argon2 import PasswordHasher
-from chat_process import CHAT, ChatProcess, Page, Start
+from chat_process import CHAT, ChatProcess, Page, Start, sign_session
 from fake_upstream import FakeUpstream
 from gpufleet_chat.login_throttle import PAIR
+from gpufleet_chat.logins import PROBE_NAME
 from gpufleet_chat.users import User
 from socketio.exceptions import ConnectionError as Refused
 
@@ -214,6 +215,26 @@ async def test_a_session_cannot_be_prolonged_by_itself(start: Start) -> None:
         response = await client.post(f"{chat.url}/auth/jwt", headers=bearer)
     assert response.status_code == 404
     assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("settings", [PASSWORD, HEADER])
+async def test_a_check_chats_in_a_session_that_it_signs(
+    start: Start, fake: FakeUpstream, settings: dict[str, Any]
+) -> None:
+    chat = await start(**settings)
+    opened = page(chat, sign_session(SECRET))
+    await opened.open()
+    await opened.ask("Capital of France?")
+    await opened.sees("Paris.")
+    await opened.close()
+    assert (await user(chat, sign_session("another-secret-0123456789"))).status_code == 401
+
+
+async def test_nobody_is_called_as_a_check_is(start: Start) -> None:
+    chat = await start(**HEADER)
+    response = await proxied(chat, (NAME_HEADER, PROBE_NAME), (PROOF_HEADER, PROOF))
+    assert response.status_code == 401
+    assert "reason=no_valid_name" in audit(chat)[-1]
 
 
 async def proxied(chat: ChatProcess, *headers: tuple[str, str]) -> httpx.Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from gpufleet_chat.logins import PROBE_NAME, LoginRefused, Logins
 from gpufleet_chat.oauth_login import allowed, parse_environment
 from gpufleet_chat.proxy_login import NotBelieved, identity
-from gpufleet_chat.settings import SettingsError
+from gpufleet_chat.settings import Secrets, Settings, SettingsError
 
 SECRET = "s" * 32
 
@@ -67,3 +68,12 @@ def test_only_our_people(
 def test_only_the_variables_of_providers(content: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse_environment(content)
+
+
+def test_no_provider_names_a_check() -> None:
+    settings = Settings("http://127.0.0.1:9", "/nowhere", login="oauth", login_oauth_allowed=("*",))
+    secrets = Secrets(auth_secret=SECRET, oauth='{"OAUTH_GITHUB_CLIENT_ID": "a"}')
+    logins = Logins(settings, secrets)
+    assert logins.by_provider("github", "anna", {}, "192.0.2.1").name == "anna"
+    with pytest.raises(LoginRefused):
+        logins.by_provider("github", PROBE_NAME, {}, "192.0.2.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import sys
@@ -11,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_process import CHAT, Page, Start, get, until_status
+from chat_process import CHAT, Page, Start, free_port, get, until_status
 from fake_upstream import Answer, FakeUpstream, Status
+from gpufleet_chat.chainlit_version import KNOWN
 
 SLOW = Answer(tuple(f"word{number} " for number in range(20)), pause_seconds=0.1)
 
@@ -281,3 +283,29 @@ async def test_wrong_settings_end_with_the_status_for_configuration(tmp_path: Pa
     _, stderr = await process.communicate()
     assert process.returncode == 78
     assert 'unknown setting "upstream"; remove it' in stderr.decode()
+
+
+async def test_another_chainlit_is_refused(fake: FakeUpstream, tmp_path: Path) -> None:
+    """What the adapter touches may be different there."""
+    about = tmp_path / "another" / "chainlit-9.0.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Name: chainlit\nVersion: 9.0.0\n", encoding="utf-8")
+    path = tmp_path / "settings.json"
+    settings = {"upstream_url": fake.url, "state_directory": str(tmp_path), "port": free_port()}
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gpufleet_chat",
+        str(path),
+        env={**os.environ, "PYTHONPATH": f"{about.parent}:{CHAT}"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await process.communicate()
+    assert process.returncode == 78
+    assert "Chainlit 9.0.0 is installed, and this app is written for 2.12.0" in stderr.decode()
+
+
+def test_the_known_chainlit_is_the_locked_one() -> None:
+    lock = (CHAT.parent / "locks" / "chat.txt").read_text(encoding="utf-8")
+    assert f"\nchainlit=={KNOWN} ;" in lock

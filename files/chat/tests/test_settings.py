@@ -53,6 +53,8 @@ def test_all_settings_are_taken(tmp_path: Path) -> None:
         ({"port": 70000}, '"port" must be at most 65535'),
         ({"port": True}, '"port" must be a number'),
         ({"max_tokens": 1.5}, '"max_tokens" must be a whole number'),
+        ({"history_days": -1}, '"history_days" must be at least 0'),
+        ({"history_database": "mysql"}, '"history_database" must be sqlite or postgresql'),
         ({"title": 5}, '"title" must be a text'),
         ({"title": "<b>"}, '"title" must be one printable line'),
         ({"title": " "}, '"title" must be one printable line'),

@@ -30,8 +30,10 @@ def written_by(unit: str) -> list[str]:
 
 def writer(count: int, pause: float = 0) -> str:
     """A command that prints that many numbered lines, with a pause in seconds after each."""
-    program = f"import time\nfor n in range({count}): print('line', n); time.sleep({pause})"
-    return f'python3 -uc "{program}"'
+    # Each line in one piece: the journal forgets the beginning of one that it has not whole.
+    line = "print('line %d' % n, flush=True)"
+    program = f"import time\nfor n in range({count}): {line}; time.sleep({pause})"
+    return f'python3 -c "{program}"'
 
 
 def rotated() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import ansible_playbook
 import httpx
 import pytest
-from chat_request import AUTHORITY, ask
+from chat_request import AUTHORITY, USER, ask, log_in
 from host import Host
 
 CHAT_1, CHAT_2 = "planted-key-from-chat-to-gateway-1", "planted-key-from-chat-to-gateway-2"
@@ -30,11 +30,11 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inventory") / "keys.json"
 
 
-def site(variables: Path, **changes: object) -> None:
-    """Change the inventory and run site.yml."""
+def site(variables: Path, playbook: str = "site.yml", **changes: object) -> None:
+    """Change the inventory and run a playbook."""
     before = json.loads(variables.read_text()) if variables.exists() else {}
     variables.write_text(json.dumps({**before, **changes}))
-    done = ansible_playbook.run("site.yml", options=[f"--extra-vars=@{variables}"])
+    done = ansible_playbook.run(playbook, options=[f"--extra-vars=@{variables}"])
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -84,6 +84,16 @@ def test_key_of_the_chat(api: httpx.Client, edge: Host, llm: Host, variables: Pa
     assert ask(api, CHAT_1).status_code == 401
     assert pid(llm, "vllm@smollm2") == vllm
     assert pid(edge, "chainlit") != chat
+
+
+def test_secret_of_the_sessions(api: httpx.Client, variables: Path) -> None:
+    log_in(api)
+    assert api.get("/user").json()["identifier"] == USER[0]
+    secret = "planted-secret-of-the-sessions-2"
+    site(variables, "playbooks/chat.yml", chainlit_auth_secret=secret)
+    assert api.get("/user").status_code == 401
+    log_in(api)
+    assert api.get("/user").status_code == 200
 
 
 def test_key_between_gateway_and_vllm(

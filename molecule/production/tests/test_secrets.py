@@ -8,6 +8,7 @@ from typing import Any
 
 import ansible_playbook
 import pytest
+from chat_request import USER
 from host import Host
 
 SEARCH = (Path(__file__).parent / "find_planted.sh").read_text()
@@ -16,7 +17,9 @@ SEARCH = (Path(__file__).parent / "find_planted.sh").read_text()
 def words(keys: dict[str, Any]) -> list[str]:
     """Return every planted secret."""
     clients = [client["key"] for client in keys["nginx_api_clients"]]
-    return sorted({keys["vllm_api_key"], keys["nginx_vllm_api_key"], *clients})
+    people = [person["hash"] for person in keys["chainlit_users"]]
+    ours = [keys[name] for name in ("vllm_api_key", "nginx_vllm_api_key", "chainlit_auth_secret")]
+    return sorted({*ours, *clients, *people, USER[1]})
 
 
 def search(host: Host) -> list[str]:
@@ -25,9 +28,9 @@ def search(host: Host) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def planted(edge: Host, llm: Host, keys: dict[str, Any]) -> None:
-    lines = "\\n".join(words(keys))
+    lines = "\n".join(words(keys))
     for host in (edge, llm):
-        host.run(f"umask 077; printf '{lines}\\n' >/root/.planted")
+        host.run(f"umask 077; cat >/root/.planted <<'END'\n{lines}\nEND")
 
 
 @pytest.mark.parametrize("place", ["edge", "llm"])

@@ -200,6 +200,7 @@ def drain(proof: Proof) -> dict[str, Any]:
 def main() -> int:
     """Run every step; return the exit status."""
     rendered, output = Path(sys.argv[1]), Path(sys.argv[2])
+    output.mkdir(parents=True, exist_ok=True)
     release.apply_limits()
     # What escapes the guard is found below this process.
     guard_processes.become_subreaper()

@@ -178,19 +178,24 @@ class FakeHost:
         self.dkms({KERNEL: "installed"})
 
     def device(
-        self, address: str, vendor: str = "0x10de", kind: str = "0x030200", node: int = 0
+        self,
+        address: str,
+        vendor: str = "0x10de",
+        kind: str = "0x030200",
+        node: int = 0,
+        device_id: str = "0x2335",
     ) -> None:
         """Put a device onto the bus."""
         device = self.pci / address
         device.mkdir()
-        for name, value in (("vendor", vendor), ("class", kind), ("device", "0x2335")):
+        for name, value in (("vendor", vendor), ("class", kind), ("device", device_id)):
             (device / name).write_text(f"{value}\n")
         (device / "numa_node").write_text(f"{node}\n")
         (device / "config").write_bytes(b"\xde\x10\x35\x23")
 
-    def card(self, address: str, node: int = 0, **told: Any) -> FakeCard:
+    def card(self, address: str, node: int = 0, device_id: str = "0x2335", **told: Any) -> FakeCard:
         """Put a GPU onto the bus, which NVML knows as well."""
-        self.device(address, node=node)
+        self.device(address, node=node, device_id=device_id)
         card = FakeCard(address, **told)
         self.cards.append(card)
         return card
@@ -223,6 +228,12 @@ class FakeHost:
         for name, value in (("version", module), ("signer", signer if module else None)):
             line = f"{value}\n" if value else ""
             self.programs[f"modinfo -k {release} -F {name} nvidia"] = line
+
+    def build_log(self, text: str, folder: str = "nvidia/580.95.05/build") -> None:
+        """Leave what a build by dkms printed."""
+        place = self.root / "var/lib/dkms" / folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "make.log").write_text(text)
 
     def remove_headers(self, release: str) -> None:
         """Take a kernel's headers away."""

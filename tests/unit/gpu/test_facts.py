@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.llm.plugins.module_utils import _gpu_nvml
-from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import read_driver
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_driver import (
+    read_driver,
+    unbuilt_kernels,
+)
 from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_facts import read_gpus
 from ansible_collections.gpufleet.llm.plugins.modules import gpu_facts
 
 from tests.unit.gpu.fake_host import GIB, KERNEL, OTHER_KERNEL, VERSION, FakeHost, FakeNvml
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def documented(contains: dict[str, Any], prefix: str = "") -> set[str]:
+    """Paths of the values that a module says that it returns."""
+    paths = set()
+    for name, value in contains.items():
+        paths |= {prefix + name, *documented(value.get("contains", {}), f"{prefix}{name}.")}
+    return paths
+
+
+def returned(facts: object, known: set[str], prefix: str = "") -> set[str]:
+    """Paths of the values in facts, as deep as what is documented."""
+    if isinstance(facts, list):
+        return set().union(*(returned(entry, known, prefix) for entry in facts))
+    if not isinstance(facts, dict) or not any(path.startswith(prefix) for path in known):
+        return set()
+    within = (returned(value, known, f"{prefix}{name}.") for name, value in facts.items())
+    return {prefix + name for name in facts}.union(*within)
+
+
+def test_documented_are_those_that_are_returned(host: FakeHost) -> None:
+    host.cards[0].processes = {77: 2 * GIB}
+    known = documented(yaml.safe_load(gpu_facts.RETURN)["gpus"]["contains"])
+    assert returned(host.gpus().as_dict(), known) == known
+
+
+def test_the_example_of_a_real_card_has_every_value() -> None:
+    known = documented(yaml.safe_load(gpu_facts.RETURN)["gpus"]["contains"])
+    page = (ROOT / "docs" / "gpu-facts.md").read_text()
+    example = json.loads(page.split("```json\n")[1].split("```")[0])
+    # No process was on that card.
+    assert returned(example, known) == {path for path in known if ".processes." not in path}
 
 
 def test_a_card_with_its_driver(host: FakeHost) -> None:
@@ -217,6 +256,79 @@ def test_dkms_that_has_built_nothing(host: FakeHost) -> None:
     assert (driver.dkms, driver.kernels[0].dkms) == (VERSION, None)
     host.programs["dkms status"] = f"zfs/2.1, {KERNEL}, x86_64: installed"
     assert read_driver(host.run_command, host.root).dkms is None
+
+
+@pytest.mark.parametrize("name", ["nvidia-current-open", "nvidia-current"])
+def test_a_module_under_debians_name(host: FakeHost, name: str) -> None:
+    host.kernel(KERNEL, module=None)
+    host.programs[f"modinfo -k {KERNEL} -F version {name}"] = f"{VERSION}\n"
+    host.programs[f"modinfo -k {KERNEL} -F signer {name}"] = "Debian\n"
+    (kernel,) = host.gpus().driver.kernels
+    assert (kernel.module, kernel.signer) == (VERSION, "Debian")
+
+
+def test_the_log_of_a_build_is_kept_where_a_module_is_missing(host: FakeHost) -> None:
+    host.build_log("\n".join(f"line {number}" for number in range(100)))
+    host.build_log("of before\n", "nvidia-current/535.261.03/6.1.0-40-amd64/x86_64/log")
+    log = host.root / "var/lib/dkms/nvidia-current/535.261.03/6.1.0-40-amd64/x86_64/log/make.log"
+    os.utime(log, (0, 0))
+    assert host.gpus().driver.build_log == []
+    host.kernel(OTHER_KERNEL, module=None)
+    assert host.gpus().driver.build_log == [f"line {number}" for number in range(85, 100)]
+
+
+def test_kernels_that_dkms_has_left_out(host: FakeHost) -> None:
+    assert unbuilt_kernels(host.run_command, host.root) == []
+    host.kernel(OTHER_KERNEL, module=None)
+    assert unbuilt_kernels(host.run_command, host.root) == [OTHER_KERNEL]
+    host.kernel(OTHER_KERNEL)
+    host.dkms({KERNEL: "installed", OTHER_KERNEL: "built"})
+    assert unbuilt_kernels(host.run_command, host.root) == [OTHER_KERNEL]
+    host.remove_headers(OTHER_KERNEL)
+    assert unbuilt_kernels(host.run_command, host.root) == []
+
+
+def test_where_dkms_has_nothing_of_the_driver_it_is_not_asked_to_build(host: FakeHost) -> None:
+    host.kernel(OTHER_KERNEL, module=None)
+    host.programs["dkms status"] = f"zfs/2.1, {KERNEL}, x86_64: installed"
+    assert unbuilt_kernels(host.run_command, host.root) == []
+
+
+def test_of_a_log_the_errors_are_kept(host: FakeHost) -> None:
+    """Other files are still compiled after the first error, by command lines without an end."""
+    error = "nv-pci.c:223:9: error: too few arguments to function 'pci_resize_resource'"
+    ended = "make[2]: *** [Makefile:2065: build] Error 2"
+    noise = "cc -Werror=strict-prototypes " + "-Werror " * 200
+    host.build_log("\n".join(["  CC nv.o", error, *[noise] * 50, ended, "make: Leaving directory"]))
+    host.kernel(OTHER_KERNEL, module=None)
+    assert host.gpus().driver.build_log == [error, ended]
+
+
+def test_loaded_modules_in_the_order_of_their_removal(host: FakeHost) -> None:
+    assert host.gpus().driver.modules == []
+    for name in ("nouveau", "nvidia", "nvidia_drm", "nvidia_modeset", "nvidia_uvm", "ext4"):
+        (host.root / "sys/module" / name).mkdir(parents=True)
+    assert host.gpus().driver.modules == [
+        "nvidia_uvm",
+        "nvidia_drm",
+        "nvidia_modeset",
+        "nvidia",
+        "nouveau",
+    ]
+
+
+def test_a_driver_of_the_run_file(host: FakeHost) -> None:
+    assert not host.gpus().driver.runfile
+    (host.root / "usr/bin").mkdir(parents=True)
+    (host.root / "usr/bin/nvidia-uninstall").touch()
+    assert host.gpus().driver.runfile
+
+
+def test_a_fabric_manager_where_no_switch_is_on_the_bus(host: FakeHost) -> None:
+    """As with B200."""
+    host.programs["nv-fabricmanager --version"] = f"Fabric Manager version is : {VERSION}\n"
+    found = host.gpus()
+    assert (found.switches, found.fabric_manager) == ([], VERSION)
 
 
 def test_a_kernel_that_was_removed_counts_no_more(host: FakeHost) -> None:

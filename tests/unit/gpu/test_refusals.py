@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import Demand
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_facts import read_gpus
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_cards import check_cards
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_driver import check_driver
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_gpu_fit import check_fit
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_shared_memory import (
     check_shared_memory,
 )
@@ -237,6 +240,25 @@ def test_what_a_role_will_cure_refuses_nothing(host: FakeHost) -> None:
     no_driver(host)
     (finding,) = driver(host, managed=True)
     assert finding.severity == "warning"
+
+
+def test_a_host_as_it_is_before_its_driver_comes_is_not_refused(host: FakeHost) -> None:
+    """With its card on the bus, and none of the driver's programs, devices and libraries."""
+    host.load(None)
+    host.programs.clear()
+    for device in (host.root / "dev").glob("nvidia*"):
+        device.unlink()
+
+    def no_library() -> object:
+        raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+    gpus = read_gpus(host.run_command, host.root, no_library)
+    demand = Demand("qwen3", (0,), {}, 2**30, None)
+    for managed, refused in ((True, False), (False, True)):
+        seen = [check_driver(gpus, "13.0", managed), check_cards(gpus, {0})]
+        seen.append(check_fit(gpus, [demand]))
+        found = [finding.severity for each in seen for finding in each.findings]
+        assert ("error" in found) is refused
 
 
 def test_what_no_role_can_cure_refuses_all_the_same(host: FakeHost) -> None:

@@ -13,6 +13,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
     environment_name,
 )
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import roles_of
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._host_options import (
     host_options,
     pins_of,
@@ -35,7 +36,7 @@ VERSIONS = ["3.12", "3.11", "3.13"]
 def values(**changes: object) -> dict[str, Any]:
     """Variables of all roles: their defaults, without templates, and `changes`."""
     found: dict[str, Any] = {}
-    for role in ("vllm", "model", "python_release", "chainlit", "nginx"):
+    for role in ("vllm", "model", "python_release", "chainlit", "nginx", "nvidia_driver"):
         found.update(yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text()))
     listen = {"vllm_listen_address": "127.0.0.1", "chainlit_listen_address": "127.0.0.1"}
     return {**found, **listen, "vllm_instances": [INSTANCE], **changes}
@@ -179,8 +180,16 @@ def test_gpus_and_all_options_of_an_instance() -> None:
 def test_the_lock_tells_which_cuda_the_driver_must_serve() -> None:
     gpu = options("inference")["gpu"]
     assert gpu["cuda"].startswith("13.")
-    assert gpu["driver_managed"] is False
-    assert options("inference", nvidia_driver_branch="580")["gpu"]["driver_managed"] is True
+
+
+def test_the_driver_is_to_come_unless_it_is_to_go() -> None:
+    assert options("inference")["gpu"]["driver_managed"] is True
+    assert options("inference", nvidia_driver_state="absent")["gpu"]["driver_managed"] is False
+
+
+def test_hosts_with_gpus_get_a_driver() -> None:
+    assert "nvidia_driver" in roles_of(frozenset({"inference", "gateway"}))
+    assert "nvidia_driver" not in roles_of(frozenset({"chat", "gateway"}))
 
 
 def test_a_model_on_the_control_node_is_looked_at_there(tmp_path: Path) -> None:

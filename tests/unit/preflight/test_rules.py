@@ -437,6 +437,11 @@ CASES: dict[str, Case] = {
         "chainlit_upstream_url",
         ["http://gateway.example.com/v1"],
     ),
+    "address of the history": (
+        {"chainlit_database_url": "mysql://chat:hush@db/chat"},
+        "chainlit_database_url",
+        ["no address of a PostgreSQL database", "postgresql://USER"],
+    ),
     # The gateway.
     "certificate without key": (
         {"nginx_tls_certificate_key": ""},

@@ -41,6 +41,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         behaviour = self.server.behaviour
+        if self.path.startswith("/ws/"):
+            self.server.cookies.add(self.headers.get("Cookie", ""))
         if self.path == "/health":
             self._play(behaviour.health, '{"status": "ok"}')
         elif not self.path.startswith("/ws/socket.io/?EIO=4&transport=polling"):
@@ -48,7 +50,6 @@ class _Handler(BaseHTTPRequestHandler):
         elif "sid=" not in self.path:
             self._play(behaviour.socket, '0{"sid":"s","pingInterval":25000}')
         else:
-            self.server.cookies.add(self.headers.get("Cookie", ""))
             try:
                 self._play("ok", self.server.packets.get(timeout=10))
             except queue.Empty:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import uuid
 
@@ -53,6 +56,26 @@ def test_turn_leaves_no_session_behind() -> None:
     assert server.cookies == {f"X-Chainlit-Session-id={session}"}
     assert uuid.UUID(json.loads(message[2:])[1]["message"]["id"]).version == 4
     assert farewell == ['42["clear_session"]', "41"]
+
+
+def test_turn_where_people_log_in_has_a_session_of_its_own() -> None:
+    secret = "secret-of-the-sessions"
+    turn = Turn(PARIS.message, PARIS.expect, secret)
+    with FakeChainlit() as server:
+        assert check_chainlit(Client(server.url), turn, 5.0).ready
+    (cookie,) = server.cookies
+    token = cookie.partition("; access_token=")[2]
+    signed, _dot, signature = token.rpartition(".")
+    made = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()
+    assert decoded(signature) == made
+    claims = json.loads(decoded(signed.partition(".")[2]))
+    assert claims["identifier"] == "gpufleet probe"
+    assert 0 < claims["exp"] - claims["iat"] < 600
+    assert secret not in repr(turn)
+
+
+def decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def test_vllm_is_not_taken_for_chainlit() -> None:

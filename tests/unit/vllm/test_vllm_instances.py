@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpufleet.llm.plugins.filter import vllm_instances as filters
 
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS: dict[str, Any] = {
     "options": {"max_model_len": 4096, "seed": 1},
     "environment": {"A": 1, "B": "host"},
@@ -34,14 +36,15 @@ INSTANCE: dict[str, Any] = {
 }
 
 
-def files(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def files(variant: str = "gpu", **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return vLLM's configuration and the guard's settings of one instance."""
-    made = filters.vllm_instance_files([{**INSTANCE, **changes}], SETTINGS)
+    settings = {**SETTINGS, "variant": variant}
+    made = filters.vllm_instance_files([{**INSTANCE, **changes}], settings)
     return yaml.safe_load(made["instances/qwen3.yaml"]), json.loads(made["instances/qwen3.json"])
 
 
 def test_configuration() -> None:
-    options, guard = files()
+    options, guard = files("cpu")
     assert options == {
         "model": "/models/Qwen/Qwen3-0.6B-FP8/abc",
         "served-model-name": "qwen3-0.6b-fp8",
@@ -63,6 +66,65 @@ def test_an_instances_own_settings_win() -> None:
     assert options["seed"] == 2
     assert options["enable-prefix-caching"] is False
     assert (guard["environment"]["A"], guard["environment"]["B"]) == ("1", "own")
+
+
+def test_defaults_on_gpus_are_those_measured() -> None:
+    """The instance `stream_4` of tests/gpu, of which docs/performance.md has the figures."""
+    document = yaml.safe_load((ROOT / "tests/gpu/instances.yml").read_text())
+    measured = {
+        name.replace("_", "-"): value for name, value in document["instances"]["stream_4"].items()
+    }
+    options, _guard = files()
+    on_cpu, _guard = files("cpu")
+    assert measured
+    assert options == {**on_cpu, **measured}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stream_interval": 1},
+        {"stream-interval": 8},
+        {"cudagraph_capture_sizes": [1, 2]},
+        # vLLM refuses sizes of which the largest is not the one named.
+        {"max_cudagraph_capture_size": 512},
+        # vLLM refuses sizes beside those in here.
+        {"compilation_config": {"cudagraph_capture_sizes": [1, 2]}},
+        {"compilation_config.cudagraph_mode": "PIECEWISE"},
+        {"enforce_eager": True},
+        {"performance_mode": "interactivity"},
+        {"spec_method": "ngram"},
+        {"max_num_seqs": 256},
+        {"max_num_seqs": "1023"},
+    ],
+    ids=str,
+)
+def test_graphs_are_vllms_where_options_speak_of_them(given: dict[str, Any]) -> None:
+    as_given, _guard = files("cpu", options=given)
+    options, _guard = files(options=given)
+    assert options == {"stream-interval": 4, **as_given}
+
+
+@pytest.mark.parametrize("given", [{"max_num_seqs": 1024}, {"max_num_seqs": 2048}, {"seed": 3}])
+def test_graphs_are_ours_beside_other_options(given: dict[str, Any]) -> None:
+    options, _guard = files(options=given)
+    assert options["cudagraph-capture-sizes"] == filters.GRAPH_SIZES
+
+
+def test_options_of_the_host_win_over_those_of_gpus() -> None:
+    settings = {**SETTINGS, "options": {"max_num_seqs": 64}}
+    made = filters.vllm_instance_files([INSTANCE], settings)
+    options = yaml.safe_load(made["instances/qwen3.yaml"])
+    assert options["stream-interval"] == 4
+    assert "cudagraph-capture-sizes" not in options
+
+
+def test_the_locked_vllm_knows_the_options_of_gpus() -> None:
+    locked = json.loads((ROOT / "files/locks/vllm-options.json").read_text())["options"]
+    on_cpu, _guard = files("cpu")
+    options, _guard = files()
+    assert options.keys() - on_cpu.keys() <= locked.keys()
+    assert locked.keys() >= filters.GRAPH_OPTIONS
 
 
 def test_gpus() -> None:

@@ -1,0 +1,79 @@
+# mypy: untyped-calls-exclude=chainlit
+"""The loop that keeps every open page informed, and notes which are gone."""
+
+from __future__ import annotations
+
+import time
+
+from chainlit.server import sio
+from chainlit.session import WebsocketSession, ws_sessions_id
+
+from gpufleet_chat import services
+from gpufleet_chat.chainlit_chats import Chat, chat_of, chats
+from gpufleet_chat.chainlit_sessions import GRACE_SECONDS, Janitor
+from gpufleet_chat.monitor import State
+from gpufleet_chat.turn import StopReason
+
+# A page that lost its connection may come back this soon and find its answer still growing.
+ABANDONED_SECONDS = 60.0
+PRESENCE_SECONDS = 1.0
+# A count in the banner is read aloud to some, so it moves no more often.
+COUNT_SECONDS = 5.0
+BANNERS = {
+    State.UP: "banner.back",
+    State.DOWN: "banner.recovering",
+    State.OFFLINE: "banner.offline",
+    State.SATURATED: "banner.saturated",
+}
+
+_parts = services.current()
+
+
+async def keep_pages_informed() -> None:
+    """Push the state of the back end to every page, catch up pages that came back, tidy up."""
+    janitor = Janitor(_parts.settings.session_keep_seconds + GRACE_SECONDS)
+    while True:
+        for session in list(ws_sessions_id.values()):
+            await _inform(session)
+        for gone in chats.keys() - ws_sessions_id.keys():
+            _parts.turns.stop(StopReason.ABANDONED, gone)
+            del chats[gone]
+        _parts.metrics.sessions.set(len(ws_sessions_id))
+        await janitor.tidy()
+        await _parts.monitor.wait_change(PRESENCE_SECONDS)
+
+
+async def _inform(session: WebsocketSession) -> None:
+    chat = chat_of(session)
+    if chat.socket_id != session.socket_id:
+        came_back = chat.socket_id != ""
+        chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
+        if came_back:
+            await _catch_up(session, chat)
+    if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
+        _parts.turns.stop(StopReason.ABANDONED, session.id)
+    await _push_state(session, chat)
+
+
+async def _push_state(session: WebsocketSession, chat: Chat) -> None:
+    state, now = _parts.state(), time.monotonic()
+    told = (state, _parts.queue.waiting if state is State.SATURATED else 0)
+    same_state = chat.pushed is not None and chat.pushed[0] is state
+    if state is State.UNKNOWN or chat.pushed == told:
+        return
+    if same_state and now - chat.pushed_at < COUNT_SECONDS:
+        return
+    chat.pushed, chat.pushed_at = told, now
+    # The page puts the time in, by its own clock and in the way of its country.
+    values = {"waiting": str(told[1]), "since": "{since}"}
+    text = _parts.messages.text(BANNERS[state], session.language, **values)
+    seconds = round(_parts.monitor.away_seconds())
+    payload = {"type": "service-state", "state": state.value, "text": text, "seconds": seconds}
+    await sio.emit("window_message", payload, to=session.socket_id)
+
+
+async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
+    if chat.views:
+        await chat.views[-1].resync(session)
+    if _parts.turns.session_busy(session.id):
+        await sio.emit("task_start", {}, to=session.socket_id)

@@ -1,0 +1,141 @@
+# mypy: untyped-calls-exclude=chainlit
+"""Conversations that the history has kept: Chainlit's hooks to keep them, and to go on with one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import asdict
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import chainlit as cl
+from chainlit.context import init_ws_context
+from chainlit.data.base import BaseDataLayer
+from chainlit.server import sio
+from chainlit.session import WebsocketSession
+from chainlit.socket import connection_successful, message
+from chainlit.types import MessagePayload, ThreadDict
+
+from gpufleet_chat import services
+from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
+from gpufleet_chat.chainlit_history import ChainlitHistory
+from gpufleet_chat.chainlit_panel import offer_settings
+from gpufleet_chat.chainlit_view import TurnView
+from gpufleet_chat.choices import ChoiceError, Choices
+from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.turn import Turn
+from gpufleet_chat.visitors import person
+
+_parts = services.current()
+# A page of ours says at once that it has connected; what comes first is only delayed.
+CONNECTED_SECONDS = 10.0
+_connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
+
+
+async def on_chat_resume(thread: ThreadDict) -> None:
+    """A conversation was opened that the history has kept: go on as if it had never ended."""
+    session = current_session()
+    # Or Chainlit would open it again after each blip, in the middle of an answer.
+    session.thread_id_to_resume, session.chat_started = None, True
+    chat = chats[session.id] = Chat(Conversation(), _kept_choices(thread))
+    steps = thread["steps"]
+    sent = await history.sent_texts(thread["id"]) if history else {}
+    login = session.user.identifier if session.user else None
+    for step in steps:
+        if step["type"] != "user_message":
+            continue
+        question = sent.get(step["id"], step["output"])
+        view = TurnView.restored(_parts.messages, session.language, step["id"], steps)
+        chat.asked.add(step["id"])
+        chat.views.append(view)
+        chat.conversation.add(Exchange(step["id"], question, view.answer))
+        chat.turn = Turn(
+            step["id"],
+            question,
+            chat.choices,
+            session.chat_profile,
+            (),
+            person(login, session.environ),
+        )
+    await offer_settings(session, chat)
+    if chat.views:
+        await chat.views[-1].offer_again()
+
+
+async def on_connected(sid: str) -> None:
+    """A page has connected: one that this process does not know may have been in a thread.
+
+    Chainlit's page names its thread only where it was opened from the history.
+    """
+    session = WebsocketSession.get(sid)
+    if history is not None and session is not None:
+        init_ws_context(session)
+        if not session.restored and not session.thread_id_to_resume:
+            thread_id = await history.thread_of_page()
+            if thread_id is not None:
+                session.thread_id = session.thread_id_to_resume = thread_id
+    try:
+        await connection_successful(sid)
+    finally:
+        if session is not None:
+            _connected.setdefault(session, asyncio.Event()).set()
+
+
+async def on_question(sid: str, payload: MessagePayload) -> None:
+    """A question has come: it is taken once its chat is there.
+
+    A page keeps what is sent while it has no connection, and sends that before all else: after a
+    restart the question would begin a thread of its own, whose answer the page does not show.
+    """
+    session = WebsocketSession.require(sid)
+    connected = _connected.setdefault(session, asyncio.Event())
+    if not connected.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(connected.wait(), CONNECTED_SECONDS)
+        # The page shows what its thread holds by now, which is without this question.
+        await init_ws_context(session).emitter.send_step(payload["message"])
+    await message(sid, payload)
+
+
+def _kept_choices(thread: ThreadDict) -> Choices:
+    default = Choices.default(_parts.settings)
+    kept = (thread.get("metadata") or {}).get("choices")
+    if _parts.settings.settings_panel and isinstance(kept, dict):
+        # What the operator allows may be less by now.
+        with contextlib.suppress(ChoiceError):
+            return default.changed(kept, _parts.settings)
+    return default
+
+
+def _details(session: WebsocketSession) -> dict[str, Any]:
+    """What the history keeps of a chat: its model, and what is not as the operator has set."""
+    default = asdict(Choices.default(_parts.settings))
+    chosen = asdict(chat_of(session).choices)
+    choices = {key: value for key, value in chosen.items() if value != default[key]}
+    return {"chat_profile": session.chat_profile, "choices": choices}
+
+
+async def _tell_of_history(session: WebsocketSession) -> None:
+    """Say once that a chat cannot be kept: its answers do not depend on that."""
+    chat = chat_of(session)
+    if chat.told_of_history:
+        return
+    chat.told_of_history = True
+    toast = {"message": _parts.messages.text("history.fault", session.language), "type": "warning"}
+    await sio.emit("toast", toast, to=session.socket_id)
+
+
+history = (
+    ChainlitHistory(
+        _parts.history, _parts.messages, _parts.metrics, tell=_tell_of_history, details=_details
+    )
+    if _parts.history is not None
+    else None
+)
+if history is not None:
+    data_layer: BaseDataLayer = history
+    cl.data_layer(lambda: data_layer)
+    cl.on_chat_resume(on_chat_resume)
+sio.on("connection_successful", on_connected)
+sio.on("client_message", on_question)
