@@ -301,7 +301,13 @@ async def test_another_chainlit_is_refused(fake: FakeUpstream, tmp_path: Path) -
         env={**os.environ, "PYTHONPATH": f"{about.parent}:{CHAT}"},
         stderr=asyncio.subprocess.PIPE,
     )
-    _, stderr = await process.communicate()
+    try:
+        async with asyncio.timeout(30):
+            _, stderr = await process.communicate()
+    finally:
+        # One that is not refused would serve on.
+        if process.returncode is None:
+            process.kill()
     assert process.returncode == 78
     assert "Chainlit 9.0.0 is installed, and this app is written for 2.12.0" in stderr.decode()
 
