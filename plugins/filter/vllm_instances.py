@@ -20,11 +20,15 @@ ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the ke
 # Faster than vLLM's own, as measured on a GPU: docs/performance.md, Throughput.
 STREAM_INTERVAL = 4
 GRAPH_SIZES = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 896, 1024]
-# Options that decide about graphs, or beside which vLLM refuses sizes; and the interval, since our
+# One graph for each size, also for steps that take in new requests; with kernels for attention that
+# cannot be captured so, vLLM goes back to its own mode by itself.
+GRAPHS = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": GRAPH_SIZES}
+# Options that decide about graphs, or beside which vLLM refuses ours; and the interval, since our
 # sizes alone were slower than vLLM's.
 GRAPH_OPTIONS = frozenset(
     {
         "compilation-config",
+        "cudagraph-capture-sizes",
         "enforce-eager",
         "max-cudagraph-capture-size",
         "performance-mode",
@@ -45,7 +49,7 @@ def _gpu_options(named: dict[str, Any]) -> dict[str, Any]:
     fits = requests.isdecimal() and int(requests) >= GRAPH_SIZES[-1]
     # A dot leads to one key of an option: compilation-config.mode.
     if fits and GRAPH_OPTIONS.isdisjoint(name.partition(".")[0] for name in named):
-        ours["cudagraph-capture-sizes"] = GRAPH_SIZES
+        ours["compilation-config"] = GRAPHS
     return ours
 
 

@@ -69,10 +69,10 @@ def test_an_instances_own_settings_win() -> None:
 
 
 def test_defaults_on_gpus_are_those_measured() -> None:
-    """The instance `stream_4` of tests/gpu, of which docs/performance.md has the figures."""
+    """The instance `ours` of tests/gpu, of which docs/performance.md has the figures."""
     document = yaml.safe_load((ROOT / "tests/gpu/instances.yml").read_text())
     measured = {
-        name.replace("_", "-"): value for name, value in document["instances"]["stream_4"].items()
+        name.replace("_", "-"): value for name, value in document["instances"]["ours"].items()
     }
     options, _guard = files()
     on_cpu, _guard = files("cpu")
@@ -108,7 +108,7 @@ def test_graphs_are_vllms_where_options_speak_of_them(given: dict[str, Any]) -> 
 @pytest.mark.parametrize("given", [{"max_num_seqs": 1024}, {"max_num_seqs": 2048}, {"seed": 3}])
 def test_graphs_are_ours_beside_other_options(given: dict[str, Any]) -> None:
     options, _guard = files(options=given)
-    assert options["cudagraph-capture-sizes"] == filters.GRAPH_SIZES
+    assert options["compilation-config"] == filters.GRAPHS
 
 
 def test_options_of_the_host_win_over_those_of_gpus() -> None:
@@ -116,7 +116,7 @@ def test_options_of_the_host_win_over_those_of_gpus() -> None:
     made = filters.vllm_instance_files([INSTANCE], settings)
     options = yaml.safe_load(made["instances/qwen3.yaml"])
     assert options["stream-interval"] == 4
-    assert "cudagraph-capture-sizes" not in options
+    assert "compilation-config" not in options
 
 
 def test_the_locked_vllm_knows_the_options_of_gpus() -> None:
