@@ -17,6 +17,13 @@ def apply(**variables: object) -> str:
     return done.stdout
 
 
+def check(**variables: object) -> str:
+    """Run the role in check mode, which must succeed, and return what it printed."""
+    done = ansible_playbook.run(PLAYBOOK, variables, ["--check"])
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
 def refused(**variables: object) -> str:
     """Run the role, which must refuse, and return what it printed with its lines joined."""
     done = ansible_playbook.run(PLAYBOOK, variables)
@@ -37,6 +44,11 @@ def installed(host: Host) -> dict[str, str]:
     lines = host.run(f"dpkg-query --show --showformat='{form}' {names}", check=False)
     fields = (line.split() for line in lines.splitlines())
     return {field[0]: field[1] for field in fields if len(field) == 3 and field[2].endswith("i")}
+
+
+def version(host: Host) -> str:
+    """Return the version of the installed driver, as its module tells it."""
+    return installed(host)["nvidia-smi"].partition("-")[0]
 
 
 def kernels(host: Host) -> list[str]:
