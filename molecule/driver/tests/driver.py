@@ -47,7 +47,7 @@ def installed(host: Host) -> dict[str, str]:
 
 
 def version(host: Host) -> str:
-    """Return the version of the installed driver, as its module tells it."""
+    """Return the version of the installed driver, without the revision of its package."""
     return installed(host)["nvidia-smi"].partition("-")[0]
 
 
