@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 MYPYPATH=.collections mypy -p ansible_collections.gpufleet.llm.plugins
 MYPYPATH=files/guard:plugins/module_utils mypy files/guard
 mypy files/locks
-MYPYPATH=.collections:files/bench:tests/gpu/throughput:tests/gpu/host:plugins/module_utils:tests/unit/probe:tests/unit/preflight/samples:molecule/test_hosts mypy tests/unit
+MYPYPATH=.collections:files/guard:files/bench:tests/gpu/throughput:tests/gpu/host:plugins/module_utils:tests/unit/probe:tests/unit/preflight/samples:molecule/test_hosts mypy tests/unit
 MYPYPATH=tests/browser:files/chat/tests mypy tests/browser tests/get_pip.py
 MYPYPATH=docs mypy docs
 MYPYPATH=molecule/test_hosts:molecule/default/tests mypy molecule/test_hosts molecule/default/tests

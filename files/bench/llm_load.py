@@ -240,7 +240,8 @@ async def _clients(load: Load, share: range, starts_at: float) -> Counts:
     for number in share:
         # Spread over the warm-up: clients that start together would go on in step.
         at = starts_at + load.warm_up * number / load.concurrency
-        source = random.Random(number)  # noqa: S311
+        # Of no known seed: prompts of an earlier measurement may still be cached.
+        source = random.Random()  # noqa: S311
         tasks.append(asyncio.ensure_future(_keep_asking(load, source, log, at)))
     await asyncio.sleep(max(0.0, begin - time.monotonic()))
     used = time.process_time()
@@ -330,8 +331,8 @@ async def _send_together(load: Load, act: Callable[[], None], patience: float) -
     loop = asyncio.get_running_loop()
     log = AnswerLog(once=True)
     clients: list[Client] = []
-    for number in range(load.concurrency):
-        client = Client(load, random.Random(number), log)  # noqa: S311
+    for _number in range(load.concurrency):
+        client = Client(load, random.Random(), log)  # noqa: S311
         await loop.create_connection(lambda made=client: made, load.host, load.port)  # type: ignore[misc]
         clients.append(client)
     end = time.monotonic() + patience

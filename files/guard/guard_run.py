@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import time
 from pathlib import Path
 
-from _probe import Unreachable
 from guard_canary import CanaryWatch
 from guard_health import serve_health
 from guard_incident import Incidents, Kind
@@ -21,6 +19,7 @@ from guard_memory import oom_kills
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
 from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
 from guard_start import StartError, check_start
+from guard_stop import begin_to_stop
 from guard_watch import Watch
 
 EXIT_FAILURE = 1
@@ -28,8 +27,6 @@ EXIT_CONFIG = 78  # EX_CONFIG: a restart cannot mend it
 PID_FILE = "guard.pid"
 
 _STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-_STOP_GRACE = 15.0  # vLLM needs some seconds on top of its own --shutdown-timeout
-_START_GRACE = 5.0  # before its port is open it serves nobody, and does not heed SIGTERM
 _LOST_GRACE = 3.0  # vLLM usually notices a dead process itself and says why
 _TICK = 0.5
 
@@ -151,11 +148,8 @@ class _Supervisor:
         """Ask vLLM to stop; return the seconds that it may take."""
         self._watch.stop()
         self._canary.stop()
-        allowed = _time_to_stop(self._settings)
+        allowed = begin_to_stop(self._pid, self._settings)
         self._log.info(f"stopping: vLLM is killed if it takes more than {allowed:g} s")
-        # Only the API server: a worker that gets the signal too would break the drain.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGTERM)
         return allowed
 
     def _verdict(self, status: int, asked: bool) -> int:
@@ -179,15 +173,6 @@ class _Supervisor:
         self._log.error(f"{what}; {then}")
         self._incidents.failed(kind, what)
         return EXIT_FAILURE
-
-
-def _time_to_stop(settings: Settings) -> float:
-    try:
-        settings.target([]).client.connect(1.0)
-    except Unreachable as error:
-        if error.reason == "refused":
-            return _START_GRACE
-    return settings.shutdown_timeout_seconds + _STOP_GRACE
 
 
 def _kill_leftovers(log: Log) -> None:

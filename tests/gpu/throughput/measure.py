@@ -27,7 +27,7 @@ PROCESSES = 6
 DRAINED, DRAIN_TOKENS = 64, 400
 STOP_SECONDS = 15.0
 REFERENCE = "stock"
-NEVER_BEST = {"seed", REFERENCE, "no_prefix"}
+NEVER_BEST = {"seed", REFERENCE}
 HISTORY = Path("/tmp/gpufleet-gpu/throughput.jsonl")
 
 

@@ -6,6 +6,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = ("files/bench", "plugins/module_utils", "tests/gpu/host", "tests/gpu/throughput")
+FOLDERS = (
+    "files/guard",
+    "files/bench",
+    "plugins/module_utils",
+    "tests/gpu/host",
+    "tests/gpu/throughput",
+)
 # At the end: names as plain as these must hide nothing.
 sys.path += [str(ROOT / folder) for folder in FOLDERS]

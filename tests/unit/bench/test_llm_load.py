@@ -93,6 +93,15 @@ def test_a_known_pace_is_measured(server: SlowServer) -> None:
     assert len(server.prompts) >= found["completed"], "a cache could know a prompt sent twice"
 
 
+def test_no_prompt_is_one_of_an_earlier_measurement(server: SlowServer) -> None:
+    llm_load.measure(load(server, seconds=0.5), processes=1)
+    before, server.prompts = server.prompts, set()
+    llm_load.measure(load(server, seconds=0.5), processes=1)
+    assert before
+    assert server.prompts
+    assert not before & server.prompts
+
+
 def test_an_event_of_several_tokens_counts_them_all(server: SlowServer) -> None:
     server.per_event = 4
     found = llm_load.measure(load(server), processes=1)

@@ -65,6 +65,21 @@ def test_asked_stop(release: Release, number: signal.Signals) -> None:
     assert gone(tree)
 
 
+def test_several_api_servers_are_stopped_by_their_engine(release: Release) -> None:
+    release.behave(children="servers")
+    process = release.started()
+    until(lambda: list(below(process.pid).values()).count("VLLM::APIServer") == 2)
+    until(lambda: "VLLM::Worker" in below(process.pid).values())
+    tree = list(below(process.pid))
+    process.send_signal(signal.SIGTERM)
+    status, output = end(process)
+    assert status == 0
+    assert "fake engine: signal 15" in output
+    assert "fake vLLM: signal" not in output
+    assert "stopped (status 1)" in output
+    assert gone(tree)
+
+
 def test_second_stop_is_not_forwarded(release: Release) -> None:
     release.behave(on_term="ignore")
     process = release.started()
@@ -84,8 +99,8 @@ def test_stop_that_takes_too_long(release: Release) -> None:
     release.settings["shutdown_timeout_seconds"] = 0
     release.save()
     code = (
-        "import sys; sys.path.insert(0, 'guard'); import guard_run, llm_guard; "
-        "guard_run._STOP_GRACE = 0.5; sys.exit(llm_guard.main(['run', 'qwen']))"
+        "import sys; sys.path.insert(0, 'guard'); import guard_stop, llm_guard; "
+        "guard_stop._STOP_GRACE = 0.5; sys.exit(llm_guard.main(['run', 'qwen']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=release.path, stdout=subprocess.PIPE, text=True

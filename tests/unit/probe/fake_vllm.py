@@ -39,7 +39,9 @@ class Behaviour:
     delay: float = 0.0
     exit_status: int = -1
     exit_after: float = 0.0
-    children: str = ""  # engine: VLLM::EngineCore and below it VLLM::Worker, in other sessions
+    # engine: VLLM::EngineCore and below it VLLM::Worker, in other sessions. servers: and two API
+    # servers, which leave it to the engine to stop.
+    children: str = ""
     on_term: str = "exit"  # exit, ignore
 
 
@@ -180,8 +182,14 @@ def set_title(title: str) -> None:
 
 
 def engine() -> None:
-    """Play EngineCore: start a worker in another session, then sleep."""
+    """Play EngineCore: start a worker in another session, then sleep; a signal ends it."""
     set_title("VLLM::EngineCore")
+
+    def on_term(number: int, frame: object) -> None:
+        print(f"fake engine: signal {number}", flush=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, on_term)
     subprocess.Popen([sys.executable, __file__, "worker"], start_new_session=True)
     time.sleep(300)
 
@@ -210,8 +218,11 @@ def serve(path: Path) -> int:
 
     signal.signal(signal.SIGTERM, on_term)
     print(f"fake vLLM: {len(behaviour.keys)} keys, MARK={os.environ.get('MARK')}", flush=True)
-    if behaviour.children == "engine":
-        subprocess.Popen([sys.executable, __file__, "engine"], start_new_session=True)
+    if behaviour.children == "servers":
+        for _number in range(2):
+            subprocess.Popen([sys.executable, __file__, "server"], start_new_session=True)
+    if behaviour.children:
+        core = subprocess.Popen([sys.executable, __file__, "engine"], start_new_session=True)
     if behaviour.exit_status >= 0 and not behaviour.exit_after:
         return behaviour.exit_status
     time.sleep(behaviour.delay)
@@ -220,7 +231,8 @@ def serve(path: Path) -> int:
     end = time.monotonic() + (behaviour.exit_after or 3600)
     # In short steps: a signal that another thread receives does not wake a waiting main thread.
     while time.monotonic() < end and not stopped.wait(0.05):
-        pass
+        if behaviour.children == "servers" and core.poll() is not None:
+            return 1
     return max(0, behaviour.exit_status)
 
 
@@ -228,8 +240,8 @@ if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
         if sys.argv[1] == "engine":
             engine()
-        elif sys.argv[1] == "worker":
-            set_title("VLLM::Worker")
+        elif sys.argv[1] in ("worker", "server"):
+            set_title({"worker": "VLLM::Worker", "server": "VLLM::APIServer_0"}[sys.argv[1]])
             time.sleep(300)
         else:
             # An end without clean-up, as the real one often makes.

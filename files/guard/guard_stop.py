@@ -1,0 +1,56 @@
+# Copyright: (c) The gpufleet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks vLLM to stop in the way in which open requests come to their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from _probe import Unreachable
+from guard_processes import Process, descendants
+from guard_settings import Settings
+
+_STOP_GRACE = 15.0  # vLLM needs some seconds on top of its own --shutdown-timeout
+_START_GRACE = 5.0  # before its port is open it serves nobody, and does not heed SIGTERM
+# As the kernel cuts titles off: VLLM::APIServer_0 and VLLM::EngineCore.
+_API_SERVER = "VLLM::APIServer"
+_ENGINE = "VLLM::EngineCor"
+
+
+def begin_to_stop(pid: int, settings: Settings) -> float:
+    """Ask the vLLM whose main process is ``pid``; return the seconds that it may take."""
+    if not _serves(settings):
+        _terminate([pid])
+        return _START_GRACE
+    _terminate(receivers(pid, descendants(os.getpid())))
+    return settings.shutdown_timeout_seconds + _STOP_GRACE
+
+
+def receivers(pid: int, processes: list[Process]) -> list[int]:
+    """Whom to ask, of all ``processes`` below the guard.
+
+    A single API server is the main process and has its engine finish first; a worker that gets
+    the signal too would break the drain. Several API servers leave the engine at once, which cuts
+    every stream (`handle_shutdown` of vLLM 0.24 and 0.32; 0 of 64 came to their end): there
+    the engines are asked, and vLLM ends once they have.
+    """
+    titles = [process.title for process in processes]
+    engines = [process.pid for process in processes if process.title.startswith(_ENGINE)]
+    return engines if engines and any(title.startswith(_API_SERVER) for title in titles) else [pid]
+
+
+def _serves(settings: Settings) -> bool:
+    try:
+        settings.target([]).client.connect(1.0)
+    except Unreachable as error:
+        return error.reason != "refused"
+    return True
+
+
+def _terminate(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
