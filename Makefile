@@ -73,9 +73,9 @@ quick:
 
 .PHONY: scenarios
 scenarios:
+	@$(step) "Molecule resilience, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=resilience
 	@$(step) "Molecule default, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=default
 	@$(step) "Molecule production, ansible-core 2.21" $(MAKE) --no-print-directory molecule SCENARIO=production ANSIBLE=2.21
-	@$(step) "Molecule resilience, ansible-core 2.19" $(MAKE) --no-print-directory molecule SCENARIO=resilience
 
 .PHONY: lint
 lint: $(chat_python) $(alert_python) ## Check style, types and generated files
