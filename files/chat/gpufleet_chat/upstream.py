@@ -355,6 +355,10 @@ def _items(lines: Sequence[bytes]) -> Iterator[_Item]:
         if (usage := _usage(event)) is not None:
             yield usage
         reason = _finish_reason(event)
+        if reason == "abort":
+            # What vLLM with several API servers says, with status 200, while its engine stops.
+            yield _End("the back end has aborted the answer")
+            return
         if reason is not None:
             yield _Finished()
         if reason == "length":

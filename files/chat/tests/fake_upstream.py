@@ -13,8 +13,8 @@ from typing import Any
 class Answer:
     """Streams the pieces, then ends as told.
 
-    The ends: "done", "length" (longest answer reached), "cut" (connection lost), "short" (no end
-    mark), "hang", "error".
+    The ends: "done", "length" (longest answer reached), "abort" (vLLM is stopped), "cut"
+    (connection lost), "short" (no end mark), "hang", "error".
     """
 
     pieces: tuple[str, ...]
@@ -146,7 +146,7 @@ class FakeUpstream:
             await _chunk(writer, {"error": {"message": "EngineCore died", "code": 500}})
             await _end(writer)
         else:
-            reason = "length" if behaviour.end == "length" else "stop"
+            reason = behaviour.end if behaviour.end in ("length", "abort") else "stop"
             await _chunk(writer, {"choices": [{"delta": {}, "finish_reason": reason}]})
             if self.prompt_tokens is not None:
                 usage = {"prompt_tokens": self.prompt_tokens}

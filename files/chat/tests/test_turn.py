@@ -163,6 +163,14 @@ CASES = [
         waits=(Waiting.INTERRUPTED,),
         requests=2,
     ),
+    Case("aborted at once", (Answer((), "abort"),), "Paris.", requests=2),
+    Case(
+        "aborted in the middle",
+        (Answer(("It is",), "abort"), Answer((" Paris",))),
+        "It is Paris",
+        waits=(Waiting.INTERRUPTED,),
+        requests=2,
+    ),
     Case(
         "hangs in the middle",
         (Answer(("It is",), "hang"), Answer((" Paris",))),
