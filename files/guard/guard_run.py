@@ -19,7 +19,7 @@ from guard_memory import oom_kills
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
 from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
 from guard_start import StartError, check_start
-from guard_stop import begin_to_stop
+from guard_stop import Stop
 from guard_watch import Watch
 
 EXIT_FAILURE = 1
@@ -111,7 +111,8 @@ class _Supervisor:
     def supervise(self) -> int:
         """Return the exit status of the guard."""
         roster = Roster(_LOST_GRACE)
-        kill_at: float | None = None
+        stop: Stop | None = None
+        kill_at = 0.0
         next_scan = 0.0
         while True:
             caught = signal.sigtimedwait({*_STOP_SIGNALS, signal.SIGCHLD}, _TICK)
@@ -119,10 +120,12 @@ class _Supervisor:
             ended = reap()
             if self._pid in ended:
                 self._log.fresh_line()
-                return self._verdict(ended[self._pid], kill_at is not None)
-            if caught is not None and caught.si_signo in _STOP_SIGNALS and kill_at is None:
-                kill_at = now + self._begin_to_stop()
-            if kill_at is not None:
+                return self._verdict(ended[self._pid], stop is not None)
+            if caught is not None and caught.si_signo in _STOP_SIGNALS and stop is None:
+                stop = self._begin_to_stop()
+                kill_at = now + stop.seconds
+            if stop is not None:
+                stop.proceed()
                 if now >= kill_at:
                     self._log.error(
                         "vLLM did not stop in time and is killed; open requests are cut"
@@ -144,13 +147,12 @@ class _Supervisor:
                     what = f"{lost} is gone and vLLM goes on without it{self._memory()}"
                     return self._failed("restarted", what, "killing the rest")
 
-    def _begin_to_stop(self) -> float:
-        """Ask vLLM to stop; return the seconds that it may take."""
+    def _begin_to_stop(self) -> Stop:
         self._watch.stop()
         self._canary.stop()
-        allowed = begin_to_stop(self._pid, self._settings)
-        self._log.info(f"stopping: vLLM is killed if it takes more than {allowed:g} s")
-        return allowed
+        stop = Stop(self._pid, self._settings)
+        self._log.info(f"stopping: vLLM is killed if it takes more than {stop.seconds:g} s")
+        return stop
 
     def _verdict(self, status: int, asked: bool) -> int:
         how = f"killed by signal {-status}" if status < 0 else f"status {status}"
