@@ -28,11 +28,11 @@ class Stop:
         self._engines: list[int] = []
         if not _serves(settings):
             self.seconds = _START_GRACE
-            _terminate([pid])
+            terminate([pid])
             return
         self.seconds = settings.shutdown_timeout_seconds + _STOP_GRACE
         asked = receivers(pid, descendants(os.getpid()))
-        _terminate(asked)
+        terminate(asked)
         self._engines = [one for one in asked if one != pid]
 
     def proceed(self) -> None:
@@ -42,7 +42,7 @@ class Stop:
         """
         if self._engines and not any(is_alive(pid) for pid in self._engines):
             self._engines = []
-            _terminate([self._pid])
+            terminate([self._pid])
 
 
 def receivers(pid: int, processes: list[Process]) -> list[int]:
@@ -58,15 +58,16 @@ def receivers(pid: int, processes: list[Process]) -> list[int]:
     return engines if engines and any(title.startswith(_API_SERVER) for title in titles) else [pid]
 
 
+def terminate(pids: list[int]) -> None:
+    """Send SIGTERM to those that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
 def _serves(settings: Settings) -> bool:
     try:
         settings.target([]).client.connect(1.0)
     except Unreachable as error:
         return error.reason != "refused"
     return True
-
-
-def _terminate(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)

@@ -13,7 +13,7 @@ from typing import Any
 
 from _probe import Client, Unreachable, generated_tokens, send_token_probe
 from guard_processes import descendants
-from guard_stop import receivers
+from guard_stop import receivers, terminate
 
 URL = "http://127.0.0.1:8000"
 MODEL = "qwen3-0.6b-fp8"
@@ -54,15 +54,14 @@ class Server:
         raise TimeoutError(f"no token in {patience:.0f} s, status {self._process.poll()}")
 
     def terminate(self) -> None:
-        """Ask it to finish what it has and end, as the guard does."""
-        pid = self._process.pid
-        for receiver in receivers(pid, descendants(pid)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(receiver, signal.SIGTERM)
+        """Ask it to finish what it has, as the guard does."""
+        terminate(receivers(self._process.pid, descendants(self._process.pid)))
 
     def end(self, patience: float = 30.0) -> float:
         """Wait for its end, and kill what is left of it; return the seconds that it took."""
         began = time.monotonic()
+        # Where only its engine was asked.
+        terminate([self._process.pid])
         try:
             self._process.wait(patience)
         except subprocess.TimeoutExpired:
