@@ -19,8 +19,9 @@ from guard_memory import oom_kills
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
 from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
 from guard_start import StartError, check_start
-from guard_stop import Stop
+from guard_stop import Stop, stopping_file
 from guard_watch import Watch
+from stop_middleware import STOPPING_FILE, StopMiddleware
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78  # EX_CONFIG: a restart cannot mend it
@@ -68,6 +69,13 @@ def _start(settings: Settings, api_keys: list[str]) -> int:
     environment = {**os.environ, **settings.environment}
     config = _with_keys(settings, api_keys) if api_keys else settings.config
     command = [str(settings.vllm), "serve", "--config", str(config)]
+    stopping = stopping_file()
+    if stopping is not None:
+        stopping.unlink(missing_ok=True)
+        command += ["--middleware", f"{StopMiddleware.__module__}.{StopMiddleware.__name__}"]
+        environment[STOPPING_FILE] = str(stopping)
+        paths = [str(Path(__file__).resolve().parent), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     # A session of its own: signals meant for the guard do not reach vLLM directly.
     return os.posix_spawn(command[0], command, environment, setsid=True, setsigmask=[])
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from pathlib import Path
 
 from _probe import Unreachable
 from guard_processes import Process, descendants, is_alive
 from guard_settings import Settings
 
+_SETTLE = 1.0  # for requests on their way to the engine, which would not take them any more
 _STOP_GRACE = 15.0  # vLLM needs some seconds on top of its own --shutdown-timeout
 _START_GRACE = 5.0  # before its port is open it serves nobody, and does not heed SIGTERM
 # As the kernel cuts titles off: VLLM::APIServer_0 and VLLM::EngineCore.
@@ -31,6 +34,7 @@ class Stop:
             terminate([pid])
             return
         self.seconds = settings.shutdown_timeout_seconds + _STOP_GRACE
+        _turn_new_requests_away()
         asked = receivers(pid, descendants(os.getpid()))
         terminate(asked)
         self._engines = [one for one in asked if one != pid]
@@ -43,6 +47,21 @@ class Stop:
         if self._engines and not any(is_alive(pid) for pid in self._engines):
             self._engines = []
             terminate([self._pid])
+
+
+def stopping_file() -> Path | None:
+    """Return the file that turns new requests away (stop_middleware.py), None outside of a unit."""
+    directory = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(directory, "stopping") if directory else None
+
+
+def _turn_new_requests_away() -> None:
+    stopping = stopping_file()
+    if stopping is not None:
+        # A stop comes to its end on a full disk, too.
+        with contextlib.suppress(OSError):
+            stopping.touch()
+            time.sleep(_SETTLE)
 
 
 def receivers(pid: int, processes: list[Process]) -> list[int]:

@@ -1,10 +1,12 @@
-"""A planned stop lets open answers come to their end, with one API server of vLLM and with two."""
+"""A planned stop: open answers come to their end, and new requests are sent elsewhere."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Semaphore
+from contextlib import contextmanager
+from threading import Event, Semaphore
 
 import httpx
 import pytest
@@ -38,25 +40,64 @@ def read(url: str, model: str, begun: Semaphore) -> tuple[int, str]:
     return json.loads(events[-2])["usage"]["completion_tokens"], events[-1]
 
 
+def ask(url: str, model: str) -> str:
+    """Ask for two tokens; return the status, and what else is wrong with the answer."""
+    body = {"model": model, "prompt": "Once", "max_tokens": 2, "ignore_eos": True}
+    response = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+    if response.status_code == 200 and response.json()["usage"]["completion_tokens"] != 2:
+        return f"200 with {response.text}"
+    return str(response.status_code)
+
+
+@contextmanager
+def asked_on_and_on(url: str, model: str) -> Iterator[list[str]]:
+    """Ask again and again meanwhile; yields what came of it so far."""
+    found: list[str] = []
+    over = Event()
+
+    def go_on() -> None:
+        while not over.is_set():
+            found.append(ask(url, model))
+            # The gateway has a limit of requests per second.
+            over.wait(0.2)
+
+    with ThreadPoolExecutor(STREAMS) as pool:
+        asking = [pool.submit(go_on) for _ in range(STREAMS)]
+        try:
+            yield found
+        finally:
+            over.set()
+    for one in asking:
+        one.result()
+
+
 def restart_under_streams(host: Host, url: str, model: str) -> None:
-    """Restart the instance while answers are under way; each must come to its end."""
+    """Restart the instance while answers are under way, and others are asked for."""
     before = vllm_processes(host)
     begun = Semaphore(0)
     with ThreadPoolExecutor(STREAMS) as pool:
         answers = [pool.submit(read, url, model, begun) for _ in range(STREAMS)]
         for _ in range(STREAMS):
             assert begun.acquire(timeout=60)
-        host.run(f"systemctl restart {UNIT}")
+        with asked_on_and_on(url, model) as asked:
+            host.run(f"systemctl restart {UNIT}")
         assert [answer.result() for answer in answers] == [(TOKENS, "[DONE]")] * STREAMS
+    # With 503 a gateway asks another instance; 500 would reach the client, and so would no text.
+    assert set(asked) == {"200", "503"}, asked
     assert not before & vllm_processes(host)
     assert orphans(host) == set()
 
 
-def test_open_answers_come_to_their_end(host: Host, url: str, model: str, inbox: Inbox) -> None:
+def test_with_one_api_server(host: Host, url: str, model: str, inbox: Inbox) -> None:
+    restart_under_streams(host, url, model)
+    inbox.expect_nothing()
+
+
+def test_with_two_api_servers(host: Host, url: str, model: str, inbox: Inbox) -> None:
     several = yaml.safe_dump({**config(host), "api-server-count": 2})
     with changed_file(host, CONFIG, several):
         # One API server stops, and two start.
-        restart_under_streams(host, url, model)
+        host.run(f"systemctl restart {UNIT}")
         found = host.run("pgrep --full --count '[V]LLM::APIServer'")
         assert int(found) == 2, "vLLM calls its API servers otherwise: guard_stop.py looks for them"
     restart_under_streams(host, url, model)

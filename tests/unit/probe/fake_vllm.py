@@ -6,8 +6,10 @@ FILE`` with the keys of ``Behaviour`` in the file; POST /fake changes them while
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 PR_SET_NAME = 15
 
@@ -54,6 +57,8 @@ class _Server(ThreadingHTTPServer):
         self.closing = threading.Event()
         self.completions = 0
         self.generated = 0.0
+        # What the option `middleware` names, for the requests that generate.
+        self.middleware: Any = None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that leave are part of the game."""
@@ -84,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
                 setattr(behaviour, key, value)
             self._reply(200, b"{}")
             return
-        if not self._authorised():
+        if self._turned_away() or not self._authorised():
             return
         self.server.completions += 1
         if self.path == "/v1/chat/completions" and behaviour.chat_template == "no":
@@ -96,6 +101,21 @@ class _Handler(BaseHTTPRequestHandler):
             else {"text": behaviour.answer}
         )
         self._play(behaviour.completions, {"choices": [choice], "usage": {"completion_tokens": 1}})
+
+    def _turned_away(self) -> bool:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        async def app(scope: object, receive: object, send: object) -> None:
+            pass
+
+        if self.server.middleware is not None:
+            asyncio.run(self.server.middleware(app)({"method": "POST"}, None, send))
+        if sent:
+            self._reply(sent[0]["status"], sent[1]["body"])
+        return bool(sent)
 
     def _authorised(self) -> bool:
         keys = self.server.behaviour.keys
@@ -227,6 +247,9 @@ def serve(path: Path) -> int:
         return behaviour.exit_status
     time.sleep(behaviour.delay)
     server = _Server(port, behaviour)
+    if "--middleware" in sys.argv:
+        module, name = sys.argv[sys.argv.index("--middleware") + 1].rsplit(".", 1)
+        server.middleware = getattr(importlib.import_module(module), name)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     end = time.monotonic() + (behaviour.exit_after or 3600)
     # In short steps: a signal that another thread receives does not wake a waiting main thread.
