@@ -122,8 +122,14 @@ class Roster:
 
     def lost(self, now: float, processes: list[Process]) -> str | None:
         """Return the title of a process that has been gone for the grace time (seconds)."""
-        alive = {(p.pid, p.started): p.title for p in processes if p.state not in "ZX"}
-        self._known.update({key: t for key, t in alive.items() if t.startswith("VLLM::")})
+        running = [process for process in processes if process.state not in "ZX"]
+        alive = {(p.pid, p.started) for p in running}
+        titles = {p.pid: p.title for p in running}
+        for process in running:
+            # A program that one of them starts, such as a compiler, bears its title for a moment.
+            copied = process.title == titles.get(process.parent)
+            if process.title.startswith("VLLM::") and not copied:
+                self._known[process.pid, process.started] = process.title
         gone = [title for key, title in self._known.items() if key not in alive]
         if not gone:
             self._missing_since = None
