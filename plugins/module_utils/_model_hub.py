@@ -44,6 +44,8 @@ print(json.dumps([{"path": f.path, "size": f.size, "sha256": f.sha256}
 """
 _WORKERS = "4"  # parallel files: enough to fill a line, little to lose when interrupted
 _SHOWN_LINES = 12  # of a tool's output, when it fails
+# Of HTTP: not the milliseconds of a log's time, a part of a path, or the line of a traceback.
+_STATUS = r"(?<![\w,./-])(?<!line ){}(?![\w/])"
 
 
 @dataclass(frozen=True)
@@ -267,9 +269,9 @@ def _remedy(output: str) -> str:
     text = output.lower()
     if "checksum verification failed" in text or "mismatch" in text:
         return "Run again: whole files are kept, damaged ones are fetched anew."
-    if re.search(r"\b40[13]\b|gated|unauthori|access denied|authenticat", text):
+    if re.search(_STATUS.format("40[13]") + "|gated|unauthori|access denied|authenticat", text):
         return "Put a token that may read this model into hub_token_file."
-    if re.search(r"\b404\b|not ?found|notexist", text):
+    if re.search(_STATUS.format("404") + "|not ?found|notexist", text):
         return "Check name and revision; a private model also needs hub_token_file."
     return "Check hub_endpoint, proxy and ca_bundle, then run again: whole files are kept."
 

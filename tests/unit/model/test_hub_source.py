@@ -258,3 +258,19 @@ def test_an_unreachable_hub(get: Run) -> None:
     result = get(hub="modelscope", hub_endpoint="http://127.0.0.1:9")
     assert result["failed"] is True
     assert "Check hub_endpoint, proxy" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("401 Client Error. Cannot access gated repo", "Put a token"),
+        ("HTTP status: 403", "Put a token"),
+        ("modelscope_hub.errors.ApiError: [404] no such model", "Check name and revision"),
+        # The time of a log, once in some hundred runs.
+        ("2026-11-26 20:45:31,401 - modelscope - ERROR: connection refused", "Check hub_endpoint"),
+        ("/srv/models/404/lock: connection refused", "Check hub_endpoint"),
+        ('File "a.py", line 403, in get: connection refused', "Check hub_endpoint"),
+    ],
+)
+def test_remedy_follows_from_the_status(said: str, remedy: str) -> None:
+    assert _model_hub._remedy(said).startswith(remedy)
