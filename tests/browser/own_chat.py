@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -21,9 +20,10 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 CHAT = REPOSITORY / "files" / "chat"
-sys.path.insert(0, str(CHAT / "tests"))
+sys.path[:0] = [str(CHAT / "tests"), str(REPOSITORY / "tests")]
 
 from fake_upstream import Answer, FakeUpstream, Status  # noqa: E402
+from free_port import free_port  # noqa: E402
 
 __all__ = ["CHAT", "CHAT_PYTHON", "Answer", "FakeUpstream", "OwnChat", "Status"]
 START_SECONDS = 60.0
@@ -48,7 +48,7 @@ class OwnChat:
     def __enter__(self) -> OwnChat:
         self._thread.start()
         self.recover()
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}/"
         settings = {
             "upstream_url": self.fake.url,
@@ -108,9 +108,3 @@ class OwnChat:
                 assert self._process.poll() is None, log
                 assert time.monotonic() < deadline, log
                 time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import runpy
-import socket
 import sys
 import time
 import uuid
@@ -18,16 +17,10 @@ from typing import Any
 
 import httpx
 import socketio
+from free_port import free_port
 
 CHAT = Path(__file__).parent.parent
 START_SECONDS = 40.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def get(url: str, **headers: str) -> httpx.Response:

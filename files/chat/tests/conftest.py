@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from chat_process import ChatProcess, Start
     from fake_upstream import FakeUpstream
 
+HERE = Path(__file__).resolve().parent
 # The package is run from its directory, not installed.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[2] / "tests")]
 
 
 @pytest.fixture

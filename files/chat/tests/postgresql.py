@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from chat_process import free_port
+from free_port import free_port
 
 # Debian keeps the programs of each version apart.
 _DEBIAN = Path("/usr/lib/postgresql")

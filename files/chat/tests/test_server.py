@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_process import CHAT, Page, Start, free_port, get, until_status
+from chat_process import CHAT, Page, Start, get, until_status
 from fake_upstream import Answer, FakeUpstream, Status
+from free_port import free_port
 from gpufleet_chat.chainlit_version import KNOWN
 
 SLOW = Answer(tuple(f"word{number} " for number in range(20)), pause_seconds=0.1)

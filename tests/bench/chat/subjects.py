@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,10 @@ import httpx
 
 HERE = Path(__file__).resolve().parent
 CHAT = HERE.parents[2] / "files/chat"
+sys.path.insert(0, str(HERE.parents[1]))
+
+from free_port import free_port  # noqa: E402
+
 # Tokens that each chat gets per second.
 RATE = 50.0
 START_SECONDS = 60.0
@@ -31,13 +34,6 @@ class Subject:
     kind: str
     url: str
     pid: int | None
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.free_port import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 FAKE = ROOT / "tests/unit/probe/fake_vllm.py"
@@ -88,7 +89,7 @@ def below(pid: int) -> dict[int, str]:
     return found
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition; fail when it does not come true."""
     end = time.monotonic() + seconds
     while not condition():
@@ -109,11 +110,7 @@ def release(tmp_path: Path) -> Iterator[Release]:
     vllm = tmp_path / "venv/bin/vllm"
     vllm.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
     vllm.chmod(0o755)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_server(("127.0.0.1", 0)) as other,
-    ):
-        port, health_port = listener.getsockname()[1], other.getsockname()[1]
+    port, health_port = free_port(), free_port()
     settings: dict[str, Any] = {
         "name": "qwen",
         "model": str(tmp_path / "model"),
@@ -143,4 +140,5 @@ def release(tmp_path: Path) -> Iterator[Release]:
             for pid in (process.pid, *tree):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            process.communicate()
+        if process.stdout is not None and not process.stdout.closed:
+            print(process.communicate()[0])  # what the guard said, for a test that fails

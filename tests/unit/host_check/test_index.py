@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_index import (
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import Route, in_parallel
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_wheelhouse import find, in_page
 
+from tests.free_port import free_port
 from tests.unit.host_check.fake_server import FakeServer
 
 ROUTE = Route("python_release")
@@ -135,9 +135,7 @@ def test_an_index_that_refuses(server: FakeServer, status: int) -> None:
 
 
 def test_an_index_that_is_not_there_is_told_once() -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     other = Wanted("model", "3.11", ("modelscope==1",), ("modelscope==1",))
     source = Source(
         ROUTE, index_url="https://index.invalid/simple", extra_index_urls=(f"http://{address}",)

@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import 
     refusal,
 )
 
+from tests.free_port import free_port
 from tests.unit.host_check.conftest import MakeCertificate
 from tests.unit.host_check.fake_server import FakeServer, serving
 
@@ -37,9 +38,7 @@ def told(way: Route, url: str) -> Finding:
 @pytest.fixture
 def closed() -> str:
     """An address that refuses connections."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{held.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_an_answer_is_an_answer(server: FakeServer) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from ansible_collections.gpufleet.llm.plugins.module_utils._probe import (
     Canary,
@@ -18,6 +16,8 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._probe import (
     parse_heartbeat,
 )
 from fake_vllm import FakeVllm
+
+from tests.free_port import free_port
 
 PARIS = Canary("What is the capital of France?", "Paris")
 
@@ -83,9 +83,7 @@ def test_gateway(behaviour: dict[str, object], state: str, detail: str) -> None:
 
 @pytest.mark.parametrize(("alive", "state"), [(True, "starting"), (False, "dead")])
 def test_refused_port(alive: bool, state: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    seen = check(Target(Client(f"http://127.0.0.1:{port}")), "http", 1.0, alive=alive)
+    seen = check(Target(Client(f"http://127.0.0.1:{free_port()}")), "http", 1.0, alive=alive)
     assert (seen.state, seen.level, seen.detail) == (state, "port", "port refused")
 
 
