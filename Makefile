@@ -96,7 +96,7 @@ core: $(if $(filter 0,$(MAKELEVEL)),setup)
 .PHONY: unit
 unit: core ## Run the unit tests of the collection
 	# Most of their time is waiting.
-	pytest --quiet --numprocesses 6 tests/unit
+	pytest --quiet --numprocesses 6 --dist worksteal tests/unit
 
 .PHONY: chat
 chat: $(chat_python) ## Run the unit tests of the chat app
