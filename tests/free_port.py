@@ -7,21 +7,27 @@ import socket
 from pathlib import Path
 
 _FIRST = 10000
+# UDP sockets on the numbers handed out, open until this process ends.
+_reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free and that no other connection is given by chance.
+    """Return a TCP port of 127.0.0.1 that is free, and that nothing else is given by chance.
 
     The kernel gives the ports of ``ip_local_port_range`` to every connection that a program
-    opens, one of a test in another process included: a port from there may be taken before the
-    server binds it. So the port comes from below that range.
+    opens, so the port comes from below that range. A UDP socket on the same number keeps the
+    tests of all other processes from choosing it too before the server binds it.
     """
     end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(_FIRST, end)
-        with socket.socket() as probe:
-            try:
+        reservation = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            reservation.close()
+            continue
+        _reserved.append(reservation)
+        return port

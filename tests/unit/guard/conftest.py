@@ -89,7 +89,7 @@ def below(pid: int) -> dict[int, str]:
     return found
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait for a condition; fail when it does not come true."""
     end = time.monotonic() + seconds
     while not condition():

@@ -12,41 +12,40 @@ import pytest
 from .conftest import Release, below, until
 
 # behaviour from the start, changes to the settings, status, words, seconds at most
-# A slow machine needs a second or two for what takes a tenth here.
 GATES: list[tuple[dict[str, object], dict[str, Any], int, str, float]] = [
-    ({}, {}, 0, "ready after", 12),
-    ({"delay": 1.0}, {}, 0, "ready after", 12),
-    ({}, {"gate": {"level": "canary", "deadline_seconds": 20}}, 0, "canary answered", 12),
+    ({}, {}, 0, "ready after", 5),
+    ({"delay": 1.0}, {}, 0, "ready after", 5),
+    ({}, {"gate": {"level": "canary", "deadline_seconds": 20}}, 0, "canary answered", 5),
     (
         {"answer": "!!!!"},
         {"gate": {"level": "canary", "deadline_seconds": 60}},
         1,
         "gate fails: wrong_answer, canary: expected /Paris/, got '!!!!'; check dtype",
-        20,
+        8,
     ),
-    ({"model": "other"}, {}, 1, "gate fails: wrong_model, serves other, not m; compare", 12),
-    ({"exit_status": 1}, {}, 1, "gate gives up", 12),
-    ({"exit_status": 0, "exit_after": 1.5, "completions": "hang"}, {}, 1, "gate gives up", 12),
+    ({"model": "other"}, {}, 1, "gate fails: wrong_model, serves other, not m; compare", 8),
+    ({"exit_status": 1}, {}, 1, "gate gives up", 5),
+    ({"exit_status": 0, "exit_after": 1.5, "completions": "hang"}, {}, 1, "gate gives up", 6),
     (
         {"delay": 60.0},
         {"gate": {"level": "token", "deadline_seconds": 2}},
         1,
         "gate fails: not ready in 2 s, last seen starting, port refused; read",
-        8,
+        4,
     ),
     (
         {"completions": "503"},
         {"gate": {"level": "token", "deadline_seconds": 2}},
         1,
         "last seen busy",
-        8,
+        4,
     ),
     (
         {"completions": "hang"},
         {"gate": {"level": "token", "deadline_seconds": 2}},
         1,
         "last seen hung",
-        8,
+        5,
     ),
 ]
 
