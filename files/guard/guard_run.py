@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+from guard_api_servers import ApiServers
 from guard_canary import CanaryWatch
 from guard_health import serve_health
 from guard_incident import Incidents, Kind
@@ -119,6 +120,7 @@ class _Supervisor:
     def supervise(self) -> int:
         """Return the exit status of the guard."""
         roster = Roster(_LOST_GRACE)
+        api_servers = ApiServers()
         stop: Stop | None = None
         kill_at = 0.0
         next_scan = 0.0
@@ -150,10 +152,17 @@ class _Supervisor:
                 )
             if now >= next_scan:
                 next_scan = now + 1.0
-                lost = roster.lost(now, descendants(os.getpid()))
+                processes = descendants(os.getpid())
+                lost = roster.lost(now, processes)
                 if lost:
                     what = f"{lost} is gone and vLLM goes on without it{self._memory()}"
                     return self._failed("restarted", what, "killing the rest")
+                # While vLLM starts, they wait for the engine.
+                stuck = api_servers.stuck(processes) if self._watch.state != "starting" else None
+                if stuck:
+                    return self._failed(
+                        "hang_killed", f"hung: {stuck}", "killing vLLM to start it again"
+                    )
 
     def _begin_to_stop(self) -> Stop:
         self._watch.stop()

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 from _probe import Unreachable
+from guard_api_servers import TITLE as _API_SERVER
 from guard_processes import Process, descendants, is_alive
 from guard_settings import Settings
 
 _SETTLE = 1.0  # for requests on their way to the engine, which would not take them any more
 _STOP_GRACE = 15.0  # vLLM needs some seconds on top of its own --shutdown-timeout
 _START_GRACE = 5.0  # before its port is open it serves nobody, and does not heed SIGTERM
-# As the kernel cuts titles off: VLLM::APIServer_0 and VLLM::EngineCore.
-_API_SERVER = "VLLM::APIServer"
+# As the kernel cuts titles off: VLLM::EngineCore.
 _ENGINE = "VLLM::EngineCor"
 
 

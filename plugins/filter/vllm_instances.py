@@ -19,12 +19,15 @@ ROLES_OPTIONS = frozenset({"model", "served-model-name", "host", "port", "api-ke
 ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the key."
 # Faster than vLLM's own, as measured on a GPU: docs/performance.md, Throughput.
 STREAM_INTERVAL = 4
+# vLLM leaves out those above its max_num_batched_tokens.
 GRAPH_SIZES = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 896, 1024]
+GRAPH_SIZES += [1280, 1536, 2048, 3072, 4096, 6144, 8192]
 # One graph for each size, also for steps that take in new requests; with kernels for attention that
 # cannot be captured so, vLLM goes back to its own mode by itself.
 GRAPHS = {"cudagraph_mode": "FULL", "cudagraph_capture_sizes": GRAPH_SIZES}
-# Options that decide about graphs, or beside which vLLM refuses ours; and the interval, since our
-# sizes alone were slower than vLLM's.
+# Graphs for more requests than there can be take memory that a small instance may lack.
+GRAPH_REQUESTS = 1024
+# Options that decide about graphs, or beside which vLLM refuses ours.
 GRAPH_OPTIONS = frozenset(
     {
         "compilation-config",
@@ -36,20 +39,45 @@ GRAPH_OPTIONS = frozenset(
         "spec-model",
         "spec-tokens",
         "speculative-config",
-        "stream-interval",
     }
+)
+API_SERVERS = 2
+# Beside these vLLM chooses its own number, or refuses several (`_validate_parallel_config`).
+API_SERVER_OPTIONS = frozenset(
+    {
+        "data-parallel-rank",
+        "data-parallel-size",
+        "data-parallel-size-local",
+        "data-parallel-start-rank",
+        "enable-fault-tolerance",
+        "headless",
+    }
+)
+# State that each API server keeps to itself.
+API_SERVER_ENVIRONMENT = frozenset(
+    {"VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_ENABLE_RESPONSES_API_STORE"}
+)
+# Beside these vLLM has workers of their own anyway, on this host or on others.
+WORKER_OPTIONS = frozenset(
+    {"data-parallel-size", "nnodes", "pipeline-parallel-size", "tensor-parallel-size"}
 )
 
 
-def _gpu_options(named: dict[str, Any]) -> dict[str, Any]:
+def _gpu_options(named: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     """Our defaults of vLLM's options on GPUs, beside those that are `named` already."""
-    ours: dict[str, Any] = {"stream-interval": STREAM_INTERVAL}
-    requests = str(named.get("max-num-seqs", GRAPH_SIZES[-1]))
-    # Graphs for more requests than there can be take memory that a small instance may lack.
-    fits = requests.isdecimal() and int(requests) >= GRAPH_SIZES[-1]
     # A dot leads to one key of an option: compilation-config.mode.
-    if fits and GRAPH_OPTIONS.isdisjoint(name.partition(".")[0] for name in named):
+    names = {name.partition(".")[0] for name in named}
+    if "stream-interval" in names:
+        return {}
+    ours: dict[str, Any] = {"stream-interval": STREAM_INTERVAL}
+    requests = str(named.get("max-num-seqs", GRAPH_REQUESTS))
+    fits = requests.isdecimal() and int(requests) >= GRAPH_REQUESTS
+    if fits and GRAPH_OPTIONS.isdisjoint(names):
         ours["compilation-config"] = GRAPHS
+    if API_SERVER_OPTIONS.isdisjoint(names) and API_SERVER_ENVIRONMENT.isdisjoint(environment):
+        ours["api-server-count"] = API_SERVERS
+    if WORKER_OPTIONS.isdisjoint(names):
+        ours["distributed-executor-backend"] = "mp"
     return ours
 
 
@@ -73,7 +101,7 @@ def _options(instance: dict[str, Any], settings: dict[str, Any]) -> dict[str, An
             f"{ROLES_OPTIONS_REMEDY}"
         )
     if settings["variant"] == "gpu":
-        ours |= _gpu_options(named)
+        ours |= _gpu_options({**ours, **named}, _environment(instance, settings))
     return {**ours, **named}
 
 

@@ -14,6 +14,7 @@ fi
 mkdir bundle
 cat bundle.[0-9]* | xz --decompress --threads=0 | tar --extract --directory bundle
 rm bundle.[0-9]*
-# Every process of vLLM would else compile on its own.
-python3 -m compileall -q -j 0 bundle >/dev/null || true
+# As in a release: else every process of vLLM compiles what it imports, PyTorch too, at each start.
+packages=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+python3 -m compileall -q -j 0 bundle "$packages" >/dev/null 2>&1 || true
 echo "Unpacked $(du -sh bundle | cut -f 1)"

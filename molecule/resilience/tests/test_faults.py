@@ -29,11 +29,12 @@ from instance import (
 from openai_api import answers
 
 pytestmark = pytest.mark.usefixtures("healthy")
+VICTIMS = ["VLLM::EngineCore", "VLLM::Worker", "VLLM::APIServer_0", "vllm serve", "llm_guard"]
 CANARY_MINUTES = 0.2
 MEBIBYTE = 1024 * 1024
 
 
-@pytest.mark.parametrize("victim", ["VLLM::EngineCore", "VLLM::Worker", "vllm serve", "llm_guard"])
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_death_is_repaired(host: Host, url: str, model: str, inbox: Inbox, victim: str) -> None:
     before = host.processes(UNIT)
     host.run(f"kill -KILL {host.pid_of(UNIT, victim)}")
@@ -53,6 +54,17 @@ def test_hang_is_repaired(host: Host, url: str, model: str, inbox: Inbox, victim
     assert state(host) == "hung"
     seconds = wait_until("the guard ends it", lambda: restarts(host) == 1, 90)
     print(f"{victim}: stopped, restarted within {seconds:.0f} s of the check")
+    wait_until("it answers", lambda: answers(url, model), RECOVERY_SECONDS)
+    assert restarts(host) == 1
+    assert orphans(host) == set()
+    inbox.expect("hang_killed", "recovered")
+
+
+def test_hang_of_one_api_server_is_repaired(host: Host, url: str, model: str, inbox: Inbox) -> None:
+    host.run(f"kill -STOP {host.pid_of(UNIT, 'VLLM::APIServer_0')}")
+    assert state(host) == "ready", "the other API server answers every new probe"
+    seconds = wait_until("the guard ends it", lambda: restarts(host) == 1, 60)
+    print(f"an API server: stopped, restarted within {seconds:.0f} s of the check")
     wait_until("it answers", lambda: answers(url, model), RECOVERY_SECONDS)
     assert restarts(host) == 1
     assert orphans(host) == set()

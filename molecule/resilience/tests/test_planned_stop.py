@@ -88,17 +88,17 @@ def restart_under_streams(host: Host, url: str, model: str) -> None:
     assert orphans(host) == set()
 
 
-def test_with_one_api_server(host: Host, url: str, model: str, inbox: Inbox) -> None:
+def test_with_several_api_servers(host: Host, url: str, model: str, inbox: Inbox) -> None:
+    found = host.run("pgrep --full --count '[V]LLM::APIServer'")
+    assert int(found) == 2, "vLLM calls its API servers otherwise: guard_api_servers.py"
     restart_under_streams(host, url, model)
     inbox.expect_nothing()
 
 
-def test_with_two_api_servers(host: Host, url: str, model: str, inbox: Inbox) -> None:
-    several = yaml.safe_dump({**config(host), "api-server-count": 2})
-    with changed_file(host, CONFIG, several):
-        # One API server stops, and two start.
+def test_with_one_api_server(host: Host, url: str, model: str, inbox: Inbox) -> None:
+    single = yaml.safe_dump({**config(host), "api-server-count": 1})
+    with changed_file(host, CONFIG, single):
+        # Two API servers stop, and one starts.
         host.run(f"systemctl restart {UNIT}")
-        found = host.run("pgrep --full --count '[V]LLM::APIServer'")
-        assert int(found) == 2, "vLLM calls its API servers otherwise: guard_stop.py looks for them"
-    restart_under_streams(host, url, model)
+        restart_under_streams(host, url, model)
     inbox.expect_nothing()

@@ -81,6 +81,28 @@ def test_several_api_servers_are_stopped_after_their_engine(release: Release) ->
     assert gone(tree)
 
 
+def test_an_api_server_that_stands_still_is_a_hang(release: Release) -> None:
+    release.behave(children="servers")
+    release.save()
+    code = (
+        "import sys; sys.path.insert(0, 'guard'); import guard_api_servers, llm_guard; "
+        "guard_api_servers.LOOKS = 2; sys.exit(llm_guard.main(['run', 'qwen']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=release.path, stdout=subprocess.PIPE, text=True
+    )
+    release.processes.append(process)
+    assert release.ask("wait", "qwen")[0] == 0
+    until(lambda: list(below(process.pid).values()).count("VLLM::APIServer") == 2)
+    time.sleep(4.0)
+    assert process.poll() is None, "servers whose loops turn are no hang"
+    server = pid_of(process, "VLLM::APIServer")
+    os.kill(server, signal.SIGSTOP)
+    status, output = end(process)
+    assert status == 1
+    assert f"hung: API server {server} stands still" in output
+
+
 def test_new_requests_are_turned_away_while_it_stops(release: Release) -> None:
     release.behave(on_term="ignore")
     # What a guard that was killed left behind.

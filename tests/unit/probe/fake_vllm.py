@@ -262,9 +262,14 @@ if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
         if sys.argv[1] == "engine":
             engine()
-        elif sys.argv[1] in ("worker", "server"):
-            set_title({"worker": "VLLM::Worker", "server": "VLLM::APIServer_0"}[sys.argv[1]])
+        elif sys.argv[1] == "worker":
+            set_title("VLLM::Worker")
             time.sleep(300)
+        elif sys.argv[1] == "server":
+            set_title("VLLM::APIServer_0")
+            # As uvicorn's event loop turns.
+            for _ in range(3000):
+                time.sleep(0.1)
         else:
             # An end without clean-up, as the real one often makes.
             os._exit(serve(Path(sys.argv[sys.argv.index("--config") + 1])))

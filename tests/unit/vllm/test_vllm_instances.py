@@ -80,11 +80,19 @@ def test_defaults_on_gpus_are_those_measured() -> None:
     assert options == {**on_cpu, **measured}
 
 
+PROCESSES = {"api-server-count": 2, "distributed-executor-backend": "mp"}
+
+
+@pytest.mark.parametrize("given", [{"stream_interval": 1}, {"stream-interval": 8}], ids=str)
+def test_all_is_vllms_where_the_interval_is_named(given: dict[str, Any]) -> None:
+    as_given, _guard = files("cpu", options=given)
+    options, _guard = files(options=given)
+    assert options == as_given
+
+
 @pytest.mark.parametrize(
     "given",
     [
-        {"stream_interval": 1},
-        {"stream-interval": 8},
         {"cudagraph_capture_sizes": [1, 2]},
         # vLLM refuses sizes of which the largest is not the one named.
         {"max_cudagraph_capture_size": 512},
@@ -102,13 +110,33 @@ def test_defaults_on_gpus_are_those_measured() -> None:
 def test_graphs_are_vllms_where_options_speak_of_them(given: dict[str, Any]) -> None:
     as_given, _guard = files("cpu", options=given)
     options, _guard = files(options=given)
-    assert options == {"stream-interval": 4, **as_given}
+    assert options == {"stream-interval": 4, **PROCESSES, **as_given}
 
 
 @pytest.mark.parametrize("given", [{"max_num_seqs": 1024}, {"max_num_seqs": 2048}, {"seed": 3}])
 def test_graphs_are_ours_beside_other_options(given: dict[str, Any]) -> None:
     options, _guard = files(options=given)
     assert options["compilation-config"] == filters.GRAPHS
+
+
+@pytest.mark.parametrize(
+    ("given", "servers", "executor"),
+    [
+        ({}, 2, "mp"),
+        ({"options": {"api_server_count": 4}}, 4, "mp"),
+        ({"options": {"distributed_executor_backend": "uni"}}, 2, "uni"),
+        ({"options": {"headless": True}}, None, "mp"),
+        ({"options": {"data_parallel_size": 2}}, None, None),
+        ({"options": {"pipeline_parallel_size": 2}}, 2, None),
+        ({"gpus": [0, 1]}, 2, None),
+        ({"environment": {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": 1}}, None, "mp"),
+    ],
+    ids=str,
+)
+def test_processes(given: dict[str, Any], servers: int | None, executor: str | None) -> None:
+    options, _guard = files(**given)
+    assert options.get("api-server-count") == servers
+    assert options.get("distributed-executor-backend") == executor
 
 
 def test_options_of_the_host_win_over_those_of_gpus() -> None:
@@ -124,7 +152,8 @@ def test_the_locked_vllm_knows_the_options_of_gpus() -> None:
     on_cpu, _guard = files("cpu")
     options, _guard = files()
     assert options.keys() - on_cpu.keys() <= locked.keys()
-    assert locked.keys() >= filters.GRAPH_OPTIONS
+    assert locked.keys() >= filters.GRAPH_OPTIONS | filters.API_SERVER_OPTIONS
+    assert locked.keys() >= filters.WORKER_OPTIONS
 
 
 def test_gpus() -> None:
