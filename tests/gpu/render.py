@@ -47,6 +47,7 @@ def main() -> None:
             "served_model_name": "qwen3-0.6b-fp8",
             "port": 8000,
             "options": options,
+            "environment": document["environments"].get(name, {}),
         }
         for name, options in document["instances"].items()
     ]

@@ -1,8 +1,9 @@
-"""Proves the guard on a real GPU: prove.py RENDERED OUTPUT.
+"""Proves the guard on a real GPU: prove.py RENDERED OUTPUT [INSTANCE].
 
-Starts the instance `proof` under its unit, checks it level by level, kills and stops its engine,
-and stops the unit under load. Writes proof.json and guard.log into OUTPUT. Exit status 1 where
-something is not as expected; what comes after is still tried. run.sh starts it.
+Starts an instance, `proof` unless another is named, under its unit, checks it level by level, kills
+and stops its engine, stops an API server, and stops the unit under load. Writes proof.json and
+guard.log into OUTPUT. Exit status 1 where something is not as expected; what comes after is still
+tried. run.sh starts it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from _probe import LEVELS, Canary, Client, Target, check, generated_tokens, send
 from _probe import Unreachable as NoAnswer
 from llm_load import Load, send_together
 
-NAME, MODEL = "proof", "qwen3-0.6b-fp8"
+MODEL = "qwen3-0.6b-fp8"
 ENGINE, API_SERVER = "VLLM::EngineCor", "VLLM::APIServer"
 URL, HEALTH = "http://127.0.0.1:8000", "http://127.0.0.1:9000/health"
 # Random weights know no capital: the last level must see it, and no other one can.
@@ -41,12 +42,12 @@ DEATH_SECONDS, HANG_SECONDS = 12.0, 60.0
 class Proof:
     """The findings, written after every step: the machine may be taken away."""
 
-    def __init__(self, rendered: Path, output: Path) -> None:
+    def __init__(self, rendered: Path, output: Path, name: str) -> None:
         self.output = output
         self.found: dict[str, Any] = {"steps": {}, "failures": []}
         self.release = release.lay_out(rendered)
         self.log = output / "guard.log"
-        self.unit = unit.load(rendered, NAME, self.release, release.STATE, self.log)
+        self.unit = unit.load(rendered, name, self.release, release.STATE, self.log)
 
     def step(self, name: str, act: Callable[[], dict[str, Any]]) -> None:
         """Try one step; keep its numbers or its failure."""
@@ -129,7 +130,7 @@ def levels(proof: Proof) -> dict[str, Any]:
     for level in LEVELS[:-1]:
         proof.expect(found[level]["state"] == "ready", f"level {level}: {found[level]}")
     proof.expect(found["canary"]["state"] == "wrong_answer", f"canary: {found['canary']}")
-    command = [unit.PYTHON, "guard/llm_guard.py", "check", NAME, "--json"]
+    command = [unit.PYTHON, "guard/llm_guard.py", "check", proof.unit.name, "--json"]
     told = subprocess.run(command, cwd=proof.release, capture_output=True, text=True)
     proof.expect(told.returncode == 0, f"llm_guard check: {told.returncode} {told.stdout}")
     # The gate may pass a moment before the watch has seen a token of its own.
@@ -209,16 +210,17 @@ def main() -> int:
     release.apply_limits()
     # What escapes the guard is found below this process.
     guard_processes.become_subreaper()
-    proof = Proof(rendered, output)
+    proof = Proof(rendered, output, sys.argv[3] if len(sys.argv) > 3 else "proof")
     proof.step("start", lambda: start(proof))
     if not proof.found["failures"]:
         proof.step("levels", lambda: levels(proof))
         proof.step("kill", lambda: recovery(proof, signal.SIGKILL, DEATH_SECONDS))
         proof.step("stop", lambda: recovery(proof, signal.SIGSTOP, HANG_SECONDS))
-        proof.step(
-            "stop_api_server",
-            lambda: recovery(proof, signal.SIGSTOP, HANG_SECONDS, API_SERVER),
-        )
+        if API_SERVER in {one.title for one in guard_processes.descendants(os.getpid())}:
+            proof.step(
+                "stop_api_server",
+                lambda: recovery(proof, signal.SIGSTOP, HANG_SECONDS, API_SERVER),
+            )
         proof.step("drain", lambda: drain(proof))
     if proof.found["failures"]:
         print(proof.log.read_text(errors="replace")[-6000:])
