@@ -11,8 +11,12 @@ _CONFIG = "/run/vllm-bare.yaml"
 
 
 def start_bare_unit(host: Host) -> None:
-    """Start `vllm serve` with the configuration of the instance, on PORT of every address."""
+    """Start `vllm serve` with the configuration of the instance, on PORT of every address.
+
+    With vLLM's own number of API servers: with several it ends with 1 when its engine dies.
+    """
     changes = f"-e 's/^port: .*/port: {PORT}/' -e 's/^host: .*/host: 0.0.0.0/'"
+    changes += " -e '/^api-server-count:/d'"
     host.run(f"sed {changes} {_CURRENT}/instances/smollm2.yaml >{_CONFIG}")
     environment = {
         "PYTHONPATH": "metadata",
