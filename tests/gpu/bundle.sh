@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # bundle.sh: packs vLLM for a machine that has a GPU and PyTorch but no network.
-# Writes .cache/gpu/bundle.00 and on, each small enough to be carried alone; unpack.sh takes them.
+# Writes .cache/gpu/bundle.00 and on, each small enough to be carried alone; take.sh takes them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 output=.cache/gpu
