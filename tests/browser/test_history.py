@@ -43,7 +43,8 @@ def asked(chat: ChatPage) -> str:
     """A question with a word of its own, asked and answered."""
     question = f"{QUESTION} {uuid.uuid4().hex[:8]}"
     chat.ask(question)
-    expect(chat.page.locator(".ai-message").last).to_contain_text("Paris", timeout=60_000)
+    # What a small model answers to such a question is its own affair.
+    chat.until(lambda: bool(chat.last_answer()), 60)
     chat.wait_answered()
     # The page draws the message anew with each of these, and closes what hangs from it.
     expect(chat.page.locator(".lucide-refresh-cw")).to_have_count(1)
@@ -81,11 +82,13 @@ def test_the_sidebar_shows_renames_searches_and_deletes(chat: ChatPage, asked: s
 
 def test_a_kept_conversation_goes_on(chat: ChatPage, asked: str) -> None:
     page, word = chat.page, asked.split()[-1]
+    answer = chat.last_answer().split()
+    assert answer
     page.locator("#new-chat-button").click()
     _confirm_new_chat(chat)
     expect(page.locator(".ai-message")).to_have_count(0)
     page.locator("#thread-history a", has_text=word).click()
-    expect(page.locator(".ai-message").last).to_contain_text("Paris", timeout=20_000)
+    chat.until(lambda: chat.last_answer().split() == answer, 20)
     # The buttons below the last answer are back.
     again = page.locator(".lucide-refresh-cw")
     expect(again).to_have_count(1)
