@@ -35,6 +35,21 @@ def gone(pids: list[int]) -> bool:
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def started_with(release: Release, module: str, change: str) -> subprocess.Popen[str]:
+    """Start `run` with another constant in one of the guard's modules, and wait for the gate."""
+    release.save()
+    code = (
+        f"import sys; sys.path.insert(0, 'guard'); import {module}, llm_guard; "
+        f"{module}.{change}; sys.exit(llm_guard.main(['run', 'qwen']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=release.path, stdout=subprocess.PIPE, text=True
+    )
+    release.processes.append(process)
+    assert release.ask("wait", "qwen")[0] == 0
+    return process
+
+
 # vLLM's own exit status, the guard's, a part of its last words
 ENDS = [
     (0, 1, "ended unasked (status 0)"),
@@ -83,16 +98,7 @@ def test_several_api_servers_are_stopped_after_their_engine(release: Release) ->
 
 def test_an_api_server_that_stands_still_is_a_hang(release: Release) -> None:
     release.behave(children="servers")
-    release.save()
-    code = (
-        "import sys; sys.path.insert(0, 'guard'); import guard_api_servers, llm_guard; "
-        "guard_api_servers.LOOKS = 2; sys.exit(llm_guard.main(['run', 'qwen']))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=release.path, stdout=subprocess.PIPE, text=True
-    )
-    release.processes.append(process)
-    assert release.ask("wait", "qwen")[0] == 0
+    process = started_with(release, "guard_api_servers", "LOOKS = 2")
     until(lambda: list(below(process.pid).values()).count("VLLM::APIServer") == 2)
     time.sleep(4.0)
     assert process.poll() is None, "servers whose loops turn are no hang"
@@ -135,16 +141,7 @@ def test_second_stop_is_not_forwarded(release: Release) -> None:
 def test_stop_that_takes_too_long(release: Release) -> None:
     release.behave(on_term="ignore", children="engine")
     release.settings["shutdown_timeout_seconds"] = 0
-    release.save()
-    code = (
-        "import sys; sys.path.insert(0, 'guard'); import guard_stop, llm_guard; "
-        "guard_stop._STOP_GRACE = 0.5; sys.exit(llm_guard.main(['run', 'qwen']))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=release.path, stdout=subprocess.PIPE, text=True
-    )
-    release.processes.append(process)
-    assert release.ask("wait", "qwen")[0] == 0
+    process = started_with(release, "guard_stop", "_STOP_GRACE = 0.5")
     until(lambda: "VLLM::Worker" in below(process.pid).values())
     tree = list(below(process.pid))
     process.send_signal(signal.SIGTERM)
