@@ -47,7 +47,6 @@ def main() -> None:
             "served_model_name": "qwen3-0.6b-fp8",
             "port": 8000,
             "options": options,
-            "environment": document["environments"].get(name, {}),
         }
         for name, options in document["instances"].items()
     ]
