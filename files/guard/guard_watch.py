@@ -5,13 +5,14 @@
 
 While the heartbeat moves, no probe is sent. When it stands still, one token is asked for.
 ``failures`` probes in a row without an answer, the heartbeat still through all of them, make a
-hang. Load never does: with a moving heartbeat, or 503, nothing is counted.
+hang. Load never does: with a moving heartbeat nothing is counted.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 from _probe import (
     Client,
@@ -28,6 +29,8 @@ from guard_settings import WatchSettings
 
 _METRICS_TIMEOUT = 5.0
 _LOOK_WHILE_STARTING = 1.0
+# What vLLM's admission control answers, also where the engine behind the queue hangs.
+_FULL = (429, 503)
 
 
 class Watch:
@@ -122,10 +125,15 @@ class Watch:
             patience,
             baseline=self._heartbeat,
         )
+        if seen.moved is None and _fails(seen):
+            # It came too soon to tell load from a hang.
+            self._stop.wait(max(0.0, patience - (time.monotonic() - started)))
+            moved = self._progressed()
+            seen = replace(seen, moved=None if self._heartbeat is None else moved)
+        elif seen.heartbeat is not None:
+            self._heartbeat = seen.heartbeat
         if self._stop.is_set():
             return 0.0
-        if seen.heartbeat is not None:
-            self._heartbeat = seen.heartbeat
         failure = self._judge(seen)
         if failure is None:
             self._failures = 0
@@ -140,21 +148,18 @@ class Watch:
 
     def _judge(self, seen: Observed) -> str | None:
         """Return why this probe counts as failed, or None when it does not."""
-        if seen.reply is not None and seen.reply.status < 500:
+        if seen.reply is not None and not _fails(seen):
             if seen.reply.status == 200:
                 self._say("")
-            elif seen.reply.status == 429:
-                self._say("busy: the probe got 429")
             else:  # the engine may be well: the probe itself is refused
                 self._say(f"the token probe gets {seen.reply.status}: {seen.reply.excerpt()}")
             return None
-        if seen.reply is not None and seen.reply.status == 503:
-            self._say("busy: the probe got 503")
-            return None
-        if seen.moved:
-            self._say("busy: no answer to the probe, but the heartbeat moves")
-            return None
+        refused = seen.reply is not None and seen.reply.status in _FULL
         failure = str(seen.error) if seen.error else f"status {seen.reply and seen.reply.status}"
+        if seen.moved or (seen.moved is None and refused):
+            answer = f"the probe got {failure.removeprefix('status ')}" if seen.reply else ""
+            self._say(f"busy: {answer or 'no answer to the probe, but the heartbeat moves'}")
+            return None
         if seen.moved is None and self._heartbeat is None:
             self._say(f"{failure}; no heartbeat in /metrics: a hang cannot be told from load")
             return None
@@ -169,3 +174,8 @@ class Watch:
         elif self._said:
             self._log.info("answers again")
         self._said = message
+
+
+def _fails(seen: Observed) -> bool:
+    """Whether the probe got no answer, or one of a server that is full or broken."""
+    return seen.reply is None or seen.reply.status >= 500 or seen.reply.status in _FULL

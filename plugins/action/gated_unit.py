@@ -37,6 +37,8 @@ class ActionModule(ActionBase):
             return result
         if not result["reason"] and not result["starting"]:
             return result
+        if self._task.args.get("wants") is not None:
+            return result  # a target has no gate
 
         why = result["reason"] or "an earlier run began it"
         display.display(f"{host}: {unit} starts ({why})")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -207,27 +208,40 @@ def vllm_instance_inputs(digests: dict[str, str], name: str) -> dict[str, str]:
     }
 
 
-def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any]) -> str:
-    """Address at which `seen_from` reaches `host`; both are names of the inventory."""
-    if host == seen_from:
-        return "127.0.0.1"
-    return str(hostvars[host].get("ansible_host", host))
+def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any], listens_on: str) -> str:
+    """Address at which `seen_from` reaches what listens on `listens_on` of `host`.
+
+    Both are names of the inventory; `listens_on` is empty where the role's default applies.
+    """
+    if host != seen_from:
+        return str(hostvars[host].get("ansible_host", host))
+    return listens_on if _is_single(listens_on) else "127.0.0.1"
+
+
+def _is_single(address: str) -> bool:
+    try:
+        return not ipaddress.ip_address(address).is_unspecified
+    except ValueError:
+        return False
 
 
 def vllm_upstreams(
     hosts: list[str], hostvars: Mapping[str, Any], gateway: str
 ) -> list[dict[str, Any]]:
     """Upstreams of `gateway`, one for every instance of `hosts`: name, address and both ports."""
-    return [
-        {
-            "name": f"{host}-{instance['name']}",
-            "address": address_of(host, gateway, hostvars),
-            "port": instance["port"],
-            "health_port": health_port(instance),
-        }
-        for host in hosts
-        for instance in hostvars[host]["vllm_instances"]
-    ]
+    upstreams = []
+    for host in hosts:
+        for instance in hostvars[host]["vllm_instances"]:
+            listens_on = instance.get("host") or hostvars[host].get("vllm_listen_address") or ""
+            upstreams.append(
+                {
+                    "name": f"{host}-{instance['name']}",
+                    "address": address_of(host, gateway, hostvars, listens_on),
+                    "port": instance["port"],
+                    "health_port": health_port(instance),
+                }
+            )
+    return upstreams
 
 
 def chat_upstreams(
@@ -237,7 +251,9 @@ def chat_upstreams(
     return [
         {
             "name": host,
-            "address": address_of(host, gateway, hostvars),
+            "address": address_of(
+                host, gateway, hostvars, hostvars[host].get("chainlit_listen_address") or ""
+            ),
             "port": hostvars[host].get("chainlit_port", port),
         }
         for host in hosts

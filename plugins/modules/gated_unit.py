@@ -141,6 +141,7 @@ PROPERTIES = (
     "ExecMainStartTimestamp",
     "UnitFileState",
     "NeedDaemonReload",
+    "Job",
 )
 
 
@@ -176,6 +177,11 @@ def digest_of(path: Path) -> str:
 def starts(shown: dict[str, str]) -> bool:
     """Whether the unit's main process runs and its gate has not passed yet."""
     return shown["SubState"] in ("start", "start-post") and shown["MainPID"] not in ("", "0")
+
+
+def queued(shown: dict[str, str]) -> bool:
+    """Whether systemd has a job for the unit that waits, for a unit before it as an example."""
+    return shown["Job"] not in ("", "0")
 
 
 def unwanted(target: str, wants: list[str]) -> list[str]:
@@ -214,11 +220,14 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
     if not check and (shown["NeedDaemonReload"] == "yes" or shown["LoadState"] == "not-found"):
         systemctl(module, "daemon-reload")
         shown = show(module, unit)
-    reason = restart_reason(shown, module.params["inputs"], module.params["files"])
+    wants = module.params["wants"]
+    if wants is not None and queued(shown):
+        reason = ""  # a target is active only after all that it wants
+    else:
+        reason = restart_reason(shown, module.params["inputs"], module.params["files"])
     if not reason and check and module.params["changed_files"]:
         reason = "its unit file or credentials change"
     to_enable = module.params["enabled"] and shown["UnitFileState"] != "enabled"
-    wants = module.params["wants"]
     to_stop = [] if wants is None else unwanted(unit, wants)
     result = {
         "began": int(time.time()),
@@ -243,7 +252,10 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
     if reason or result["starting"]:
         # Planned starts and crashes share one start limit (systemd.unit(5), StartLimitBurst=).
         systemctl(module, "reset-failed", unit)
-    if reason:
+    if reason and wants is not None:
+        # Alone: each unit that it wants is started, and waited for, by itself.
+        ask(module, "--no-block", "--job-mode=ignore-dependencies", "start", unit)
+    elif reason:
         started = shown["ActiveState"] not in ("inactive", "failed")
         ask(module, "--no-block", "restart" if started else "start", unit)
     return result
@@ -263,6 +275,8 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
     if shown["ActiveState"] == "active":
         verdict = "ready"
+    elif shown["ActiveState"] == "inactive" and queued(shown):
+        verdict = "waiting"
     elif restarted or shown["ActiveState"] in ("failed", "inactive"):
         verdict = "failed"
     else:

@@ -8,13 +8,14 @@ import ansible_playbook
 from host import Host
 from openai_api import answers
 
-UNIT = "vllm@smollm2.service"
+UNIT, TARGET = "vllm@smollm2.service", "vllm.target"
 
 
-def roll_out(expect: str) -> subprocess.CompletedProcess[str]:
+def roll_out(expect: str, count: int = 1) -> subprocess.CompletedProcess[str]:
     """Run stage and rollout with a canary whose answer must contain `expect`."""
-    instances = ansible_playbook.instances()
-    instances[0]["canary"]["expect"] = expect
+    (first,) = ansible_playbook.instances()
+    first["canary"]["expect"] = expect
+    instances = [first, {**first, "name": "second", "port": 8100}][:count]
     return ansible_playbook.run("playbooks/rollout.yml", {"vllm_instances": instances})
 
 
@@ -23,7 +24,8 @@ def current(host: Host) -> str:
 
 
 def test_first_release_with_a_wrong_answer(host: Host) -> None:
-    host.run(f"systemctl stop {UNIT} && rm /opt/gpufleet/vllm/current")
+    # As an operator stops all instances of a host.
+    host.run(f"systemctl stop {TARGET} && rm /opt/gpufleet/vllm/current")
     host.run("rm -f /opt/gpufleet/vllm/verified /opt/gpufleet/vllm/previous")
     run = roll_out("Berlin")
     assert run.returncode != 0
@@ -37,13 +39,16 @@ def test_good_release_after_it(host: Host, url: str, model: str) -> None:
     run = roll_out("Paris")
     assert run.returncode == 0, run.stdout[-3000:]
     assert answers(url, model)
+    assert host.show(TARGET, "ActiveState")["ActiveState"] == "active"
 
 
 def test_bad_release_is_switched_back(host: Host, url: str, model: str) -> None:
     good = current(host)
-    run = roll_out("Madrid")
+    run = roll_out("Madrid", count=2)
     assert run.returncode != 0
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
     assert current(host) == good
+    # The first failure counts: what comes after it is left as it was.
+    assert host.run("journalctl --quiet --unit vllm@second.service") == ""
     assert host.show(UNIT, "ActiveState")["ActiveState"] == "active"
     assert answers(url, model)

@@ -75,6 +75,22 @@ def test_interrupt(host: Host, url: str, model: str, number: int, moment: float)
     assert host.run("find /opt/gpufleet -name '*.partial'") == ""
 
 
+def test_what_nginx_has_not_loaded_is_loaded(host: Host) -> None:
+    """As after Ctrl-C between the writing of a file and the reload of nginx."""
+
+    def workers() -> set[str]:
+        return set(host.run("pgrep --full '[n]ginx: worker process$'").split())
+
+    before = workers()
+    time.sleep(2)  # systemd tells whole seconds
+    host.run("touch /etc/nginx/gpufleet_keys.conf")
+    for changed in ("changed=1 ", "changed=0 "):
+        run = ansible_playbook.run("playbooks/gateway.yml")
+        assert run.returncode == 0, run.stdout[-3000:]
+        assert changed in run.stdout, run.stdout[-3000:]
+        assert not before & workers()
+
+
 def test_afterwards_the_inventory_again(host: Host, url: str, model: str) -> None:
     done = ansible_playbook.run("site.yml")
     assert done.returncode == 0, done.stdout[-3000:]

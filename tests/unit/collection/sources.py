@@ -12,7 +12,7 @@ import yaml
 from jinja2 import Environment, nodes
 
 # Values of these keys are expressions without braces.
-EXPRESSIONS = {"when", "that", "until", "changed_when", "failed_when"}
+EXPRESSIONS = {"when", "that", "until", "changed_when", "failed_when", "break_when"}
 TASK_LISTS = ("block", "rescue", "always", "pre_tasks", "tasks", "post_tasks", "handlers")
 JINJA = Environment(autoescape=True)
 

@@ -35,6 +35,7 @@ def shown(**changes: str) -> dict[str, str]:
         "SubState": "running",
         "MainPID": str(os.getpid()),
         "ExecMainStartTimestamp": f"@{int(time.time())}",
+        "Job": "",
     }
     return {**running, **changes}
 
@@ -96,6 +97,8 @@ def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
         ({"ActiveState": "activating", "SubState": "start-post", "NRestarts": "1"}, "failed"),
         ({"ActiveState": "failed", "SubState": "failed", "NRestarts": "0"}, "failed"),
         ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, "failed"),
+        # Its start waits for a unit before it, such as network-online.target.
+        ({"ActiveState": "inactive", "NRestarts": "0", "Job": "7"}, "waiting"),
     ],
 )
 def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
@@ -109,3 +112,45 @@ def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdi
     seen = gated_unit.look(module)
     assert seen["verdict"] == verdict
     assert seen["errors"] == ["--since=@7", "--priority=err"]
+
+
+@pytest.mark.parametrize(
+    ("job", "asked", "reason"),
+    [
+        # By itself: with what it wants it is active only once all have passed their gates.
+        ("", [("--no-block", "--job-mode=ignore-dependencies", "start", "x.target")], "inactive"),
+        # The host boots.
+        ("7", [], ""),
+    ],
+    ids=["stopped", "starting"],
+)
+def test_a_target_is_started_alone(
+    monkeypatch: pytest.MonkeyPatch, job: str, asked: list[tuple[str, ...]], reason: str
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    states = shown(ActiveState="inactive", SubState="dead", MainPID="", Job=job)
+    states.update(LoadState="loaded", UnitFileState="enabled", NeedDaemonReload="no")
+    monkeypatch.setattr(gated_unit, "show", lambda _module, _unit: states)
+
+    def systemctl(_module: AnsibleModule, *words: str) -> tuple[int, str, str]:
+        calls.append(words)
+        return 0, "", ""
+
+    monkeypatch.setattr(gated_unit, "systemctl", systemctl)
+    arguments = {"name": "x.target", "wants": ["a.service"], "inputs": {}, "files": []}
+    options = {"enabled": True, "changed_files": False}
+    with patch_module_args({**arguments, **options}):
+        module = AnsibleModule(
+            argument_spec={
+                "name": {"type": "str"},
+                "wants": {"type": "list", "elements": "str"},
+                "inputs": {"type": "dict"},
+                "files": {"type": "list", "elements": "str"},
+                "enabled": {"type": "bool"},
+                "changed_files": {"type": "bool"},
+            }
+        )
+    result = gated_unit.begin(module)
+    assert reason in result["reason"]
+    assert result["changed"] == bool(asked)
+    assert [call for call in calls if "reset-failed" not in call] == asked

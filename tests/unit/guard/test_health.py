@@ -36,7 +36,8 @@ def test_ready_once_a_token_was_generated(release: Release) -> None:
     ("behaviour", "answer"),
     [
         ({"completions": "hang"}, (503, "hung")),
-        ({"completions": "503"}, (200, "busy")),
+        ({"completions": "503"}, (503, "hung")),
+        ({"completions": "503", "heartbeat": "probed"}, (200, "busy")),
         ({"completions": "hang", "heartbeat": "moving"}, (200, "ready")),
     ],
 )

@@ -183,6 +183,9 @@ HANGS = [
     ({"completions": "hang"}, "no answer in"),
     ({"completions": "hang", "heartbeat": "hang"}, "no answer in"),
     ({"completions": "500"}, "status 500"),
+    # A full queue stays full when nothing works it off.
+    ({"completions": "503"}, "status 503"),
+    ({"completions": "429"}, "status 429"),
     ({"completions": "close"}, "connection failed"),
 ]
 
@@ -215,8 +218,11 @@ def test_stopped_server(release: Release) -> None:
 LOADS = [
     ({"completions": "hang", "heartbeat": "probed"}, "busy: no answer to the probe, but"),
     ({"completions": "hang", "heartbeat": "moving"}, ""),
-    ({"completions": "503"}, "busy: the probe got 503"),
-    ({"completions": "429"}, "busy: the probe got 429"),
+    ({"completions": "503", "heartbeat": "probed"}, "busy: the probe got 503"),
+    ({"completions": "429", "heartbeat": "probed"}, "busy: the probe got 429"),
+    ({"completions": "503", "heartbeat": "absent"}, "busy: the probe got 503"),
+    ({"completions": "500", "heartbeat": "probed"}, "busy: the probe got 500"),
+    ({"completions": "close", "heartbeat": "probed"}, "busy: no answer to the probe, but"),
     ({"completions": "404"}, "the token probe gets 404"),
     ({"completions": "hang", "heartbeat": "absent"}, "cannot be told from load"),
 ]

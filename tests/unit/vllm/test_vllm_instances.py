@@ -208,3 +208,20 @@ def test_upstreams_are_reached_by_address() -> None:
         {"name": "one", "address": "192.0.2.1", "port": 7860},
         {"name": "two", "address": "two", "port": 7000},
     ]
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "address"),
+    [("192.0.2.1", "192.0.2.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::1")],
+)
+def test_upstreams_of_the_gateways_own_host_listen_there(listens_on: str, address: str) -> None:
+    one = {"ansible_host": "192.0.2.1", "vllm_instances": [INSTANCE]}
+    hosts = {
+        "one": {**one, "vllm_listen_address": listens_on, "chainlit_listen_address": listens_on}
+    }
+    (instance,) = filters.vllm_upstreams(["one"], hosts, "one")
+    (chat,) = filters.chat_upstreams(["one"], hosts, "one", 7860)
+    assert instance["address"] == chat["address"] == address
+    own = {**hosts["one"], "vllm_instances": [{**INSTANCE, "host": "192.0.2.7"}]}
+    (instance,) = filters.vllm_upstreams(["one"], {"one": own}, "one")
+    assert instance["address"] == "192.0.2.7"
