@@ -17,6 +17,11 @@ from gpufleet_alert.services import Services, tell_problems
 from gpufleet_alert.settings import Settings
 from gpufleet_alert.spool import read_entries
 
+_CANNOT_WRITE = (
+    "cannot write the notice that %s is down into %s: %s; make its file system writable and free "
+    "space there (findmnt, df -h): systemd tries again every minute"
+)
+
 
 def test(settings: Settings, services: Services) -> int:
     """Send a message to every service at once, and say which took it; 1 where one did not."""
@@ -56,12 +61,16 @@ def check(services: Services) -> int:
 
 
 def make_gave_up(settings: Settings, unit: str) -> int:
-    """Leave a notice that the unit is down for good, if it is."""
+    """Leave a notice that the unit is down for good, if it is; 1 where it cannot be written."""
     made = gave_up(unit, settings.incidents)
     if made is None:
         log.info("%s is not failed: nothing to tell", unit)
-    else:
+        return 0
+    try:
         notice.write(made, settings.own_notices)
+    except OSError as error:
+        log.error(_CANNOT_WRITE, unit, settings.own_notices, error.strerror or error)
+        return 1
     return 0
 
 

@@ -22,6 +22,8 @@ FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
 # How soon a notice is seen that comes while others are sent.
 LOOK_EVERY_SECONDS = 0.5
+# How soon a file of the spool that could not be changed is tried again.
+TIDY_EVERY_SECONDS = 30.0
 
 
 def pauses(first: float) -> Iterator[float]:
@@ -46,6 +48,7 @@ class Delivery:
         self._spool = Spool(settings.spool)
         self._limiter = Limiter(settings.state / "sent.json", settings.restarts_every_minutes)
         self._threads: dict[str, threading.Thread] = {}
+        self._tidied = time.monotonic()
 
     def run(self) -> None:
         """Deliver until nothing waits, or `stopping` is set; what is being sent is waited for."""
@@ -55,9 +58,10 @@ class Delivery:
             stuck = self._take_in()
             self._drop_expired()
             self._start_threads()
-            if not stuck and not self._spool.entries:
+            self._tidy()
+            if not (stuck or self._spool.entries or self._spool.stale):
                 break
-            # A notice that cannot be removed would start this program again and again.
+            # A file that cannot be removed would start this program again and again.
             self.stopping.wait(next(pause) if stuck else LOOK_EVERY_SECONDS)
         for thread in self._threads.values():
             thread.join()
@@ -117,6 +121,11 @@ class Delivery:
                         "dropped for %s after %d days: %s", service, days, entry.message.title
                     )
                     self._spool.done(entry.name, service)
+
+    def _tidy(self) -> None:
+        if time.monotonic() - self._tidied >= TIDY_EVERY_SECONDS:
+            self._spool.tidy()
+            self._tidied = time.monotonic()
 
     def _start_threads(self) -> None:
         for service in self._services.values():

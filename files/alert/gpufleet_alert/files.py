@@ -17,16 +17,26 @@ def write_json(path: Path, data: object) -> None:
     """Write `data` under a name with a leading dot, which nobody reads, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        _write_through(beside, data)
+        beside.replace(path)
+    except OSError:
+        # Each try may have another name, and a full disk must not fill with what is left of them.
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write_through(path: Path, data: object) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(data, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path) -> dict[str, Any]:

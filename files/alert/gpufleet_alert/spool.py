@@ -10,6 +10,11 @@ from gpufleet_alert.files import read_json, remove, visible, write_json
 from gpufleet_alert.logs import log
 from gpufleet_alert.message import Message
 
+_CANNOT_CHANGE = (
+    "cannot change %s: %s; make its file system writable and free space there (findmnt, df -h, "
+    "dmesg): until then, whenever this program starts anew, it sends that message again"
+)
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -30,19 +35,29 @@ class Spool:
         self._lock = threading.Lock()
         entries, others = read_entries(directory)
         self._entries = {entry.name: entry for entry in entries}
+        # Also those that have gone: a notice that stays behind must not be sent again.
+        self._known = set(self._entries)
+        # Names of files that differ from what memory says, since they could not be changed.
+        self._stale: set[str] = set()
         for path in others:
             log.error("removed %s, which is no entry", path)
-            remove(path)
+            self._store(path.name)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is an entry of this name."""
-        return name in self._entries
+        """Whether there is an entry of this name, or was one since the program began."""
+        return name in self._known
 
     @property
     def entries(self) -> list[Entry]:
         """All entries, oldest first."""
         with self._lock:
             return [self._entries[name] for name in sorted(self._entries)]
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file is left that a new start of the program would send again."""
+        with self._lock:
+            return bool(self._stale)
 
     def next_for(self, service: str) -> Entry | None:
         """The oldest entry that the service lacks."""
@@ -53,20 +68,46 @@ class Spool:
         with self._lock:
             write_json(self._directory / entry.name, asdict(entry))
             self._entries[entry.name] = entry
+            self._known.add(entry.name)
 
     def done(self, name: str, service: str) -> None:
-        """Strike a service from an entry, which goes with its last one."""
+        """Strike a service from an entry, which goes with its last one.
+
+        That holds for this program also where the file cannot be changed; `tidy` tries that again.
+        """
         with self._lock:
             entry = self._entries.get(name)
             if entry is None:
                 return  # it was dropped meanwhile
             left = tuple(other for other in entry.waiting if other != service)
+            # Memory first: what has been sent must not be sent again.
             if left:
                 self._entries[name] = replace(entry, waiting=left)
-                write_json(self._directory / name, asdict(self._entries[name]))
             else:
-                remove(self._directory / name)
                 del self._entries[name]
+            self._store(name)
+
+    def tidy(self) -> None:
+        """Try again to change the files that could not be changed."""
+        with self._lock:
+            for name in sorted(self._stale):
+                self._store(name)
+
+    def _store(self, name: str) -> None:
+        """Make the file what memory says of the name, or remember that it is not."""
+        path = self._directory / name
+        entry = self._entries.get(name)
+        try:
+            if entry:
+                write_json(path, asdict(entry))
+            else:
+                remove(path)
+        except OSError as error:
+            if name not in self._stale:
+                log.error(_CANNOT_CHANGE, path, error.strerror or error)
+            self._stale.add(name)
+        else:
+            self._stale.discard(name)
 
 
 def read_entries(directory: Path) -> tuple[list[Entry], list[Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import DINGTALK_SECRET
 from gpufleet_alert import notice as notices
+from gpufleet_alert.__main__ import EX_CONFIG
+from gpufleet_alert.commands import make_gave_up
 from gpufleet_alert.files import visible
 from gpufleet_alert.notice import Notice
 from gpufleet_alert.settings import Settings
@@ -22,6 +25,7 @@ from receivers import Failure, Receivers
 
 Make = Callable[..., Notice]
 PACKAGE = Path(__file__).resolve().parents[1]
+UNIT = PACKAGE.parents[1] / "roles/alerting/templates/llm-alert@.service.j2"
 # Reached without any name, since another process looks names up by itself.
 HOOK = "jsons://localhost:{port}/hidden-path"
 
@@ -138,6 +142,32 @@ def test_gave_up_and_list(
     done = run(release, "gave-up", "chainlit.service")
     assert done.returncode == 0
     assert visible(settings.own_notices) == []
+
+
+def test_gave_up_on_a_full_disk(
+    settings: Settings,
+    program: Callable[[str, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line without a traceback, and nothing is left: each try has a file name of its own."""
+    program("systemctl", "echo ActiveState=failed")
+    monkeypatch.setattr("gpufleet_alert.files.os.fsync", full)
+    assert make_gave_up(settings, "nginx.service") == 1
+    (line,) = caplog.messages
+    cause = f"into {settings.own_notices}: No space left on device; "
+    assert line.startswith(f"cannot write the notice that nginx.service is down {cause}")
+    assert list(settings.own_notices.iterdir()) == []
+
+
+def full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_unit_tries_again_but_for_wrong_settings() -> None:
+    lines = UNIT.read_text().splitlines()
+    assert {"StartLimitIntervalSec=0", "Restart=on-failure", "RestartSec=60"} <= set(lines)
+    assert f"RestartPreventExitStatus={EX_CONFIG}" in lines
 
 
 def test_proxy(release: Path, them: Receivers) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -13,13 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from gpufleet_alert import files
 from gpufleet_alert import notice as notices
 from gpufleet_alert.delivery import Delivery, pauses
 from gpufleet_alert.files import visible
+from gpufleet_alert.message import compose
 from gpufleet_alert.notice import Notice
 from gpufleet_alert.services import Services
 from gpufleet_alert.settings import Settings
-from gpufleet_alert.spool import Spool
+from gpufleet_alert.spool import Entry, Spool
 from receivers import SERVICES, Failure, Receivers
 
 Make = Callable[..., Notice]
@@ -265,3 +268,108 @@ def test_disk_full(
 
 def test_pauses_grow() -> None:
     assert list(itertools.islice(pauses(5), 8)) == [5, 10, 20, 40, 80, 160, 300, 300]
+
+
+def refuse_to_remove(monkeypatch: pytest.MonkeyPatch, module: str, folder: Path) -> threading.Event:
+    """Have `remove` of the module fail for files in a folder, until the event is set."""
+    writable = threading.Event()
+
+    def remove(path: Path) -> None:
+        if path.parent == folder and not writable.is_set():
+            raise OSError(errno.EROFS, "Read-only file system")
+        files.remove(path)
+
+    monkeypatch.setattr(f"gpufleet_alert.{module}.remove", remove)
+    return writable
+
+
+def test_sent_once_where_the_spool_cannot_be_changed(
+    settings: Settings,
+    services: MakeServices,
+    notice: Make,
+    them: Receivers,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It does not end with the file left, since llm-alert.path would start it again at once."""
+    monkeypatch.setattr("gpufleet_alert.delivery.TIDY_EVERY_SECONDS", 0.05)
+    writable = refuse_to_remove(monkeypatch, "spool", settings.spool)
+    leave(settings, notice())
+    delivery = Delivery(settings, services("webhook"), first_pause=0.05)
+    thread = threading.Thread(target=delivery.run)
+    thread.start()
+    assert them.wait_for("webhook", 1, SOON)
+    time.sleep(1.5)
+    assert thread.is_alive()
+    assert len(them.got("webhook")) == 1
+    assert len(visible(settings.spool)) == 1
+    writable.set()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert len(them.got("webhook")) == 1
+    assert left(settings) == []
+    (line,) = (text for text in caplog.messages if text.startswith("cannot change"))
+    assert str(settings.spool) in line
+    assert "Read-only file system; make its file system writable" in line
+
+
+def test_entry_that_cannot_be_written(
+    settings: Settings, notice: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service that has it is struck at once, and from the file later."""
+    spool = Spool(settings.spool)
+    message = compose(notice(), "gpu1", 0, [])
+    spool.add(Entry("one", time.time(), message, ("jsons-1", "dingtalk-2")))
+
+    def full(path: Path, data: object) -> None:
+        raise OSError(errno.ENOSPC, f"No space left on device for {data} in {path}")
+
+    monkeypatch.setattr("gpufleet_alert.spool.write_json", full)
+    spool.done("one", "jsons-1")
+    assert (spool.next_for("jsons-1"), spool.stale) == (None, True)
+    assert Spool(settings.spool).next_for("jsons-1")
+    monkeypatch.undo()
+    spool.tidy()
+    assert not spool.stale
+    assert Spool(settings.spool).next_for("jsons-1") is None
+    assert Spool(settings.spool).next_for("dingtalk-2")
+
+
+def test_dropped_where_the_spool_cannot_be_changed(
+    settings: Settings,
+    services: MakeServices,
+    notice: Make,
+    them: Receivers,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is too old, is for a service that is gone, or is no entry does not end the program."""
+    message = compose(notice(), "gpu1", 0, [])
+    spool = Spool(settings.spool)
+    spool.add(Entry("gone", time.time(), message, ("slack-1",)))
+    spool.add(Entry("old", time.time() - 8 * 86400, message, ("jsons-1",)))
+    (settings.spool / "bad.json").write_text("{}")
+    refuse_to_remove(monkeypatch, "spool", settings.spool)
+    leave(settings, notice())
+    with running(settings, services("webhook"), 0.05):
+        assert them.wait_for("webhook", 1, SOON)
+        time.sleep(1)
+    assert len(them.got("webhook")) == 1
+    assert caplog.text.count("dropped for") == 2
+    assert caplog.text.count("cannot change") == 4
+
+
+def test_sent_once_where_the_notice_cannot_be_removed(
+    settings: Settings,
+    services: MakeServices,
+    notice: Make,
+    them: Receivers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse_to_remove(monkeypatch, "delivery", settings.notices[0])
+    leave(settings, notice(kind="gave_up"))
+    with running(settings, services("webhook"), 0.05):
+        assert them.wait_for("webhook", 1, SOON)
+        time.sleep(2)
+    assert len(them.got("webhook")) == 1
+    assert visible(settings.spool) == []
