@@ -100,7 +100,10 @@ class TurnView:
             await self._forgot.send()
 
     async def restart(self) -> None:
-        """Clear the answer: it begins again."""
+        """Clear the answer and the thinking before it: they begin again."""
+        if self._thinking is not None:
+            thinking, self._thinking = self._thinking, None
+            await thinking.remove()
         await self._answer.remove()
         self._answer = cl.Message(content="", parent_id=self.run_id, metadata=self._kept("answer"))
 

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,19 @@ async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None
     # In the run of the question, where the answer follows it.
     run = page.messages[thoughts[0]["parentId"]]
     assert (run["type"], run["parentId"]) == ("run", question)
+    await page.close()
+
+
+async def test_thinking_that_is_cut_is_shown_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    thinks = Answer(("Hm", "m"), field_name="reasoning")
+    fake.script.extend([replace(thinks, end="cut"), thinks])
+    await page.ask("first")
+    await page.ended()
+    thoughts = [item for item in page.messages.values() if item["type"] == "llm"]
+    assert [item["output"] for item in thoughts] == ["Hmm"]
     await page.close()
 
 
