@@ -101,7 +101,7 @@ class Display(Protocol):
         """Take back what wait said."""
 
     async def finish(self, length_reached: bool = False) -> None:
-        """Close the answer as it stands, and say so when it has reached its longest length."""
+        """Close the answer as it stands, and say so when it is empty or as long as it may be."""
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""

@@ -229,6 +229,39 @@ async def test_thinking_that_is_cut_is_shown_once(start: Start, fake: FakeUpstre
     await page.close()
 
 
+@pytest.mark.parametrize(
+    "answer", [Answer(()), Answer(("Hm",), field_name="reasoning"), Answer(("\n\n",))]
+)
+async def test_an_answer_without_text_is_said_to_be_empty(
+    answer: Answer, start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(answer)
+    await page.ask("first")
+    await page.ended()
+    assert "ended without an answer" in page.texts()[-1]
+    assert [action["name"] for action in page.actions] == ["regenerate", "export", "export"]
+    await page.press(page.actions[0])
+    await page.ended()
+    assert page.texts() == ["Paris."]
+    await page.close()
+
+
+async def test_stopped_thinking_is_said_to_be_stopped(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(Answer(("Hm",), "hang", field_name="reasoning"))
+    await page.ask("first")
+    await page.until(lambda: any(item["type"] == "llm" for item in page.messages.values()))
+    await page.stop()
+    await page.ended()
+    assert page.texts() == ["Stopped."]
+    await page.close()
+
+
 async def test_page_that_comes_back_sees_all(start: Start, fake: FakeUpstream) -> None:
     chat = await start()
     fake.default = SLOW
