@@ -201,6 +201,26 @@ async def test_cut_answer_offers_to_try_again(start: Start, fake: FakeUpstream) 
     await page.close()
 
 
+async def test_presses_at_once_try_again_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start(recovery_wait_seconds=1)
+    page = Page(chat.url)
+    await page.open()
+    fake.script.extend([Answer(("It is",), "cut"), *[Status(502)] * 5])
+    await page.ask("first")
+    await page.sees("cut off")
+    await page.ended()
+    fake.script.clear()
+    fake.default = Answer((" Paris",))
+    asked = len(fake.requests)
+    await asyncio.gather(*(page.press(page.actions[0]) for _ in range(8)))
+    await page.ended()
+    # A second turn would wait for the end of the first.
+    await asyncio.sleep(0.5)
+    assert page.texts() == ["It is Paris"]
+    assert len(fake.requests) == asked + 1
+    await page.close()
+
+
 async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None:
     chat = await start()
     page = Page(chat.url, "zh-CN")
