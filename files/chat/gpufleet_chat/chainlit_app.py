@@ -107,7 +107,8 @@ async def on_retry(_action: cl.Action) -> None:
     chat = chat_of(session)
     if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
         return
-    # Begun here, before the task: a second press meets a busy session or no notice.
+    # Before anything is awaited: a second press meanwhile finds nothing to try again.
+    chat.failed = False
     await chat.views[-1].resume()
     chat.turn.asked_at = time.monotonic()
     session.current_task = asyncio.create_task(_run_again(session, chat, chat.turn, chat.views[-1]))

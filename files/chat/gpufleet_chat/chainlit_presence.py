@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
@@ -11,8 +14,11 @@ from chainlit.session import WebsocketSession, ws_sessions_id
 from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats
 from gpufleet_chat.chainlit_sessions import GRACE_SECONDS, Janitor
+from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import State
 from gpufleet_chat.turn import StopReason
+
+log = logging.getLogger(__name__)
 
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
@@ -34,13 +40,24 @@ async def keep_pages_informed() -> None:
     janitor = Janitor(_parts.settings.session_keep_seconds + GRACE_SECONDS)
     while True:
         for session in list(ws_sessions_id.values()):
-            await _inform(session)
+            with _survived("inform"):
+                await _inform(session)
         for gone in chats.keys() - ws_sessions_id.keys():
             _parts.turns.stop(StopReason.ABANDONED, gone)
             del chats[gone]
         _parts.metrics.sessions.set(len(ws_sessions_id))
-        await janitor.tidy()
+        with _survived("tidy"):
+            await janitor.tidy()
         await _parts.monitor.wait_change(PRESENCE_SECONDS)
+
+
+@contextmanager
+def _survived(during: str) -> Iterator[None]:
+    """Log what breaks for one page, so that all others are still informed."""
+    try:
+        yield
+    except Exception:
+        log.exception(event("presence_error", during=during))
 
 
 async def _inform(session: WebsocketSession) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import re
 import shutil
 import time
@@ -15,8 +16,12 @@ import chainlit.socket
 from chainlit.chat_context import chat_contexts
 from chainlit.config import FILES_DIRECTORY
 from chainlit.server import sio
-from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.session import WebsocketSession, ws_sessions_id, ws_sessions_sid
 from chainlit.user_session import user_sessions
+
+from gpufleet_chat.logs import event
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Chainlit's own timer comes first; this is for sessions that it has lost sight of.
@@ -58,7 +63,10 @@ class Janitor:
                 self._ended = True
         if now - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = now
-            await asyncio.to_thread(_delete_files)
+            try:
+                await asyncio.to_thread(_delete_files)
+            except OSError as error:
+                log.warning(event("files_not_deleted", cause=str(error)))
             if self._ended:
                 self._ended = False
                 _give_memory_back()
@@ -67,8 +75,11 @@ class Janitor:
 async def _end(session: WebsocketSession) -> None:
     try:
         await session.delete()
+    except OSError as error:
+        # The next sweeps try again.
+        log.warning(event("files_not_deleted", cause=str(error)))
     finally:
-        # Also when its files cannot be deleted.
+        ws_sessions_sid.pop(session.socket_id, None)
         ws_sessions_id.pop(session.id, None)
 
 

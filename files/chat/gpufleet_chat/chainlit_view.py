@@ -100,7 +100,10 @@ class TurnView:
             await self._forgot.send()
 
     async def restart(self) -> None:
-        """Clear the answer: it begins again."""
+        """Clear the answer and the thinking before it: they begin again."""
+        if self._thinking is not None:
+            thinking, self._thinking = self._thinking, None
+            await thinking.remove()
         await self._answer.remove()
         self._answer = cl.Message(content="", parent_id=self.run_id, metadata=self._kept("answer"))
 
@@ -127,20 +130,21 @@ class TurnView:
             await notice.remove()
 
     async def finish(self, length_reached: bool = False) -> None:
-        """Close the answer as it stands, and say so when it has reached its longest length."""
+        """Close the answer as it stands, and say so when it is empty or as long as it may be."""
         actions = [self._regenerate(), *self._exports()]
         await self._close(actions)
-        if length_reached:
-            key = "length.answer" if self._answer.content else "length.thinking"
+        key = self._closing_key(length_reached)
+        if key is not None:
             # After the run, for only the last message of one can be copied: that is the answer.
             below = [] if self._answer.content else actions
             await self._say(self._text(key), below, in_run=False, kept=True)
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
-        await self.finish()
+        actions = [self._regenerate(), *self._exports()]
+        await self._close(actions)
         if not self._answer.content:
-            await self._say(self._text("stopped"), [self._regenerate(), *self._exports()])
+            await self._say(self._text("stopped"), actions)
 
     async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
         """Close the answer and say in plain words what happened, and how long to wait."""
@@ -188,6 +192,14 @@ class TurnView:
 
     def _text(self, key: str, **values: str) -> str:
         return self._messages.text(key, self._language, **values)
+
+    def _closing_key(self, length_reached: bool) -> str | None:
+        """The text below a finished answer; none where it speaks for itself."""
+        # Some models write an empty line before they end.
+        empty = not self._answer.content.strip()
+        if length_reached:
+            return "length.thinking" if empty else "length.answer"
+        return "empty.answer" if empty else None
 
     def _regenerate(self) -> cl.Action:
         tooltip = self._text("regenerate")

@@ -36,8 +36,8 @@ class State(Enum):
 class Monitor:
     """Checks at an interval; some failures in a row are down, one success is up.
 
-    check answers how the back end is; it must not raise. offline_seconds is how long nothing may
-    run there before nobody is expected to bring it back.
+    check answers how the back end is; what raises counts as not ready. offline_seconds is how long
+    nothing may run there before nobody is expected to bring it back.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Monitor:
 
     async def check_now(self) -> bool:
         """Check once out of turn; the answer counts like any other."""
-        health = await self._check()
+        health = await self._health()
         if health is Health.READY:
             self._failures = 0
             self._nothing_runs_since = None
@@ -77,6 +77,14 @@ class Monitor:
         elif self.state is not State.UP or self._failures >= self._settings.failures:
             self._enter(State.DOWN)
         return False
+
+    async def _health(self) -> Health:
+        try:
+            return await self._check()
+        except Exception:
+            # A watch that ends would show the last state for ever.
+            log.exception(event("health_check_error"))
+            return Health.NOT_READY
 
     def _is_abandoned(self, health: Health) -> bool:
         if health is not Health.NONE_RUNS:

@@ -92,7 +92,7 @@ class Display(Protocol):
         """Say that the beginning of the conversation does not fit into the model's context."""
 
     async def restart(self) -> None:
-        """Clear the answer: it begins again."""
+        """Clear the answer and the thinking before it: they begin again."""
 
     async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         """Say why nothing comes, how many questions come first; again it changes nothing."""
@@ -101,7 +101,7 @@ class Display(Protocol):
         """Take back what wait said."""
 
     async def finish(self, length_reached: bool = False) -> None:
-        """Close the answer as it stands, and say so when it has reached its longest length."""
+        """Close the answer as it stands, and say so when it is empty or as long as it may be."""
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
@@ -133,6 +133,8 @@ class Turn:
     continuable: bool = True
     short: bool = False
     length_reached: bool = False
+    # Whether a person has seen a first piece; what begins again is no second one.
+    begun: bool = False
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
     # Of the monotonic clock: its rank in the queue, and what people feel as the time to an answer.
     asked_at: float = field(default_factory=time.monotonic)
@@ -177,8 +179,7 @@ class Answerer:
         failure: Failure | None = None
         try:
             if turn.answer and not turn.continuable:
-                turn.answer, turn.tokens = "", 0
-                await display.restart()
+                await _begin_again(turn, display)
             await self._answer(turn, conversation, display)
             await display.finish(turn.length_reached)
         except asyncio.CancelledError:
@@ -243,6 +244,9 @@ class Answerer:
                         self._metrics.queue_wait.observe(time.monotonic() - turn.asked_at)
                     if self._monitor.state in _AWAY:
                         continue
+                    if turn.tokens and not turn.answer:
+                        # Thoughts cannot be continued.
+                        await _begin_again(turn, display)
                     await self._stream(turn, conversation, display)
             except TooLong as error:
                 if turn.answer or not (conversation.forget_oldest() or _shorten(turn)):
@@ -323,7 +327,8 @@ class Answerer:
                     continue
                 if first_at is None:
                     first_at = time.monotonic()
-                    if turn.tokens == 0:
+                    if not turn.begun:
+                        turn.begun = True
                         self._metrics.first_token.observe(first_at - turn.asked_at)
                     await display.resume()
                     if conversation.news_of_forgetting():
@@ -352,6 +357,12 @@ class Answerer:
             most = min(most, max(reserve, model.context_tokens - asked))
         messages = conversation.messages(turn.question)
         return Request(model.name, messages, choices, max(1, most), turn.answer)
+
+
+async def _begin_again(turn: Turn, display: Display) -> None:
+    """Forget what there is of the answer and what it has cost; the person sees it begin anew."""
+    turn.answer, turn.tokens, turn.length_reached = "", 0, False
+    await display.restart()
 
 
 def _shorten(turn: Turn) -> bool:

@@ -86,6 +86,66 @@ async def test_files_of_gone_sessions_are_deleted(start: Start, tmp_path: Path) 
     await until(lambda: not any(files.iterdir()))
 
 
+async def test_files_that_cannot_be_deleted_end_no_loop(start: Start, tmp_path: Path) -> None:
+    chat = await start(session_keep_seconds=1)
+    files = tmp_path / "state/app_root/.files"
+    page = Page(chat.url)
+    await page.open()
+    # Not even root can delete a link as a directory.
+    (tmp_path / "elsewhere").mkdir()
+    (files / page.session_id).symlink_to(tmp_path / "elsewhere")
+    await page.close()
+    await until(lambda: "event=files_not_deleted" in chat.log.read_text(), 20)
+    files.rename(tmp_path / "gone")
+    await until(lambda: str(files) in chat.log.read_text(), 20)
+    assert await number(chat, "gpufleet_chat_sessions") == 0
+    assert (await get(f"{chat.url}/healthz")).status_code == 200
+
+
+BROKEN_PAGE = """
+import asyncio, sys, uuid
+from gpufleet_chat import server
+from gpufleet_chat.settings import Secrets, Settings
+
+settings = Settings(upstream_url="http://127.0.0.1:1/v1", state_directory=sys.argv[1])
+server.create_app(settings, Secrets())
+from chainlit.session import WebsocketSession, ws_sessions_id
+from gpufleet_chat import chainlit_presence
+
+informed = []
+
+async def inform(session):
+    informed.append(session.id)
+    if len(informed) == 1:
+        raise ZeroDivisionError
+
+async def main():
+    chainlit_presence._inform = inform
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    for each in ids:
+        WebsocketSession(each, each, None, None, {}, "webapp")
+    loop = asyncio.create_task(chainlit_presence.keep_pages_informed())
+    await asyncio.sleep(0.5)
+    assert informed == ids, informed
+    loop.cancel()
+    await asyncio.wait([loop])
+    assert loop.cancelled()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_page_that_breaks_leaves_the_others_informed(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        BROKEN_PAGE,
+        str(tmp_path),
+        env={**os.environ, "PYTHONPATH": str(CHAT)},
+    )
+    assert await process.wait() == 0
+
+
 async def test_session_ids_are_no_paths(start: Start, tmp_path: Path) -> None:
     chat = await start(session_keep_seconds=1)
     for identifier in ("..", "../public", "/tmp", "", 7, None):

@@ -61,6 +61,19 @@ async def test_offline_once_nothing_has_run_for_long() -> None:
         assert watch.state.value == expected
 
 
+async def test_a_check_that_breaks_is_logged_and_the_watch_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # A mark without a meaning raises KeyError.
+    watch = monitor("?+++++++++")
+    runner = asyncio.create_task(watch.run())
+    assert await watch.wait_up(2)
+    assert "event=health_check_error" in caplog.text
+    runner.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await runner
+
+
 async def test_wait_up_ends_at_recovery() -> None:
     watch = monitor("--++++")
     await watch.check_now()

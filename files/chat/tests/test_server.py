@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,26 @@ async def test_cut_answer_offers_to_try_again(start: Start, fake: FakeUpstream) 
     await page.close()
 
 
+async def test_presses_at_once_try_again_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start(recovery_wait_seconds=1)
+    page = Page(chat.url)
+    await page.open()
+    fake.script.extend([Answer(("It is",), "cut"), *[Status(502)] * 5])
+    await page.ask("first")
+    await page.sees("cut off")
+    await page.ended()
+    fake.script.clear()
+    fake.default = Answer((" Paris",))
+    asked = len(fake.requests)
+    await asyncio.gather(*(page.press(page.actions[0]) for _ in range(8)))
+    await page.ended()
+    # A second turn would wait for the end of the first.
+    await asyncio.sleep(0.5)
+    assert page.texts() == ["It is Paris"]
+    assert len(fake.requests) == asked + 1
+    await page.close()
+
+
 async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None:
     chat = await start()
     page = Page(chat.url, "zh-CN")
@@ -212,6 +233,52 @@ async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None
     # In the run of the question, where the answer follows it.
     run = page.messages[thoughts[0]["parentId"]]
     assert (run["type"], run["parentId"]) == ("run", question)
+    await page.close()
+
+
+async def test_thinking_that_is_cut_is_shown_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    thinks = Answer(("Hm", "m"), field_name="reasoning")
+    fake.script.extend([replace(thinks, end="cut"), thinks])
+    await page.ask("first")
+    await page.ended()
+    thoughts = [item for item in page.messages.values() if item["type"] == "llm"]
+    assert [item["output"] for item in thoughts] == ["Hmm"]
+    await page.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(()), Answer(("Hm",), field_name="reasoning"), Answer(("\n\n",))]
+)
+async def test_an_answer_without_text_is_said_to_be_empty(
+    answer: Answer, start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(answer)
+    await page.ask("first")
+    await page.ended()
+    assert "ended without an answer" in page.texts()[-1]
+    assert [action["name"] for action in page.actions] == ["regenerate", "export", "export"]
+    await page.press(page.actions[0])
+    await page.ended()
+    assert page.texts() == ["Paris."]
+    await page.close()
+
+
+async def test_stopped_thinking_is_said_to_be_stopped(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(Answer(("Hm",), "hang", field_name="reasoning"))
+    await page.ask("first")
+    await page.until(lambda: any(item["type"] == "llm" for item in page.messages.values()))
+    await page.stop()
+    await page.ended()
+    assert page.texts() == ["Stopped."]
     await page.close()
 
 

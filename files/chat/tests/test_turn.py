@@ -58,7 +58,7 @@ class Recorder:
         self.forgotten += 1
 
     async def restart(self) -> None:
-        self.text = ""
+        self.text = self.thoughts = ""
 
     async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         if not self.waits or self.waits[-1] is not waiting:
@@ -249,6 +249,32 @@ async def test_cut_answer_is_continued_not_repeated(fake: FakeUpstream) -> None:
     assert second["messages"][-1] == {"role": "assistant", "content": "The capital is"}
     assert second["messages"][:-1] == first["messages"]
     assert second["max_tokens"] == first["max_tokens"] - 2
+
+
+THOUGHTS = Answer(("Hm", "m"), "cut", field_name="reasoning")
+
+
+async def test_cut_thinking_begins_again_with_all_its_tokens(fake: FakeUpstream) -> None:
+    fake.script.extend([THOUGHTS, Answer(("Well",), field_name="reasoning")])
+    display, turn = Recorder(), Turn("q1", "?")
+    async with answerer(fake) as answers:
+        assert await answers.run(turn, Conversation(), display)
+        seen = answers._metrics.text()
+    first, second = fake.requests
+    assert second == first
+    assert (display.thoughts, turn.tokens) == ("Well", 1)
+    # A person has waited once.
+    assert b"first_token_seconds_count 1.0" in seen
+
+
+async def test_try_again_after_thinking_has_all_its_tokens(fake: FakeUpstream) -> None:
+    fake.script.extend([THOUGHTS, *[Status(502)] * 2])
+    display, turn = Recorder(), Turn("q1", "?")
+    async with answerer(fake) as answers:
+        assert not await answers.run(turn, Conversation(), display)
+        assert await answers.run(turn, Conversation(), display)
+    assert (display.text, display.thoughts) == ("Paris.", "")
+    assert fake.requests[-1] == fake.requests[0]
 
 
 async def test_question_waits_for_recovery_and_is_sent_by_itself(fake: FakeUpstream) -> None:
