@@ -137,7 +137,7 @@ class TurnView:
         if key is not None:
             # After the run, for only the last message of one can be copied: that is the answer.
             below = [] if self._answer.content else actions
-            await self._say(self._text(key), below, in_run=False, kept=True)
+            await self._say(self._text(key), below, in_run=False, kept=length_reached)
 
     async def stopped(self) -> None:
         """Close the answer where a person stopped it."""
