@@ -49,6 +49,6 @@ def test_bad_release_is_switched_back(host: Host, url: str, model: str) -> None:
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
     assert current(host) == good
     # The first failure counts: what comes after it is left as it was.
-    assert host.run("journalctl --quiet --unit vllm@second.service") == ""
+    assert host.run("journalctl --quiet _SYSTEMD_UNIT=vllm@second.service") == ""
     assert host.show(UNIT, "ActiveState")["ActiveState"] == "active"
     assert answers(url, model)
