@@ -15,7 +15,7 @@ def roll_out(expect: str, count: int = 1) -> subprocess.CompletedProcess[str]:
     """Run stage and rollout with a canary whose answer must contain `expect`."""
     (first,) = ansible_playbook.instances()
     first["canary"]["expect"] = expect
-    instances = [first, {**first, "name": "second", "port": 8100}][:count]
+    instances = [first, {**first, "name": "spare", "port": 8100}][:count]
     return ansible_playbook.run("playbooks/rollout.yml", {"vllm_instances": instances})
 
 
@@ -48,7 +48,7 @@ def test_bad_release_is_switched_back(host: Host, url: str, model: str) -> None:
     assert run.returncode != 0
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
     assert current(host) == good
-    # The first failure counts: what comes after it is left as it was.
-    assert host.run("journalctl --quiet _SYSTEMD_UNIT=vllm@second.service") == ""
+    # The first failure counts, in the order of names: what comes after it is left as it was.
+    assert host.run("journalctl --quiet _SYSTEMD_UNIT=vllm@spare.service") == ""
     assert host.show(UNIT, "ActiveState")["ActiveState"] == "active"
     assert answers(url, model)
