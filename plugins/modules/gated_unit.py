@@ -60,7 +60,7 @@ options:
   wants:
     description:
       - Of a target, the units that it is to start. Others that it starts until now are stopped and
-        disabled first.
+        disabled first. The target itself is started alone and not waited for.
     type: list
     elements: str
   deadline:

@@ -135,15 +135,17 @@ asyncio.run(main())
 """
 
 
-async def test_a_page_that_breaks_leaves_the_others_informed(tmp_path: Path) -> None:
+async def status_of(program: str, folder: Path) -> int:
+    """Run a program on Chainlit in a process of its own; the folder is its argument too."""
+    environment = {**os.environ, "PYTHONPATH": str(CHAT), "CHAINLIT_APP_ROOT": str(folder)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        BROKEN_PAGE,
-        str(tmp_path),
-        env={**os.environ, "PYTHONPATH": str(CHAT)},
+        sys.executable, "-c", program, str(folder), env=environment
     )
-    assert await process.wait() == 0
+    return await process.wait()
+
+
+async def test_a_page_that_breaks_leaves_the_others_informed(tmp_path: Path) -> None:
+    assert await status_of(BROKEN_PAGE, tmp_path) == 0
 
 
 async def test_session_ids_are_no_paths(start: Start, tmp_path: Path) -> None:
@@ -177,10 +179,4 @@ asyncio.run(main())
 
 
 async def test_a_session_that_chainlit_has_lost_is_ended(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        LOST,
-        env={**os.environ, "PYTHONPATH": str(CHAT), "CHAINLIT_APP_ROOT": str(tmp_path)},
-    )
-    assert await process.wait() == 0
+    assert await status_of(LOST, tmp_path) == 0

@@ -180,14 +180,20 @@ async def test_recovery_is_told_and_questions_are_kept(
     await late.close()
 
 
-async def test_cut_answer_offers_to_try_again(start: Start, fake: FakeUpstream) -> None:
-    chat = await start(recovery_wait_seconds=1)
-    page = Page(chat.url)
+async def cut_off(url: str, fake: FakeUpstream) -> Page:
+    """Open a page, and return it when its first answer has been cut for good."""
+    page = Page(url)
     await page.open()
     fake.script.extend([Answer(("It is",), "cut"), *[Status(502)] * 5])
     await page.ask("first")
     await page.sees("cut off")
     await page.ended()
+    return page
+
+
+async def test_cut_answer_offers_to_try_again(start: Start, fake: FakeUpstream) -> None:
+    chat = await start(recovery_wait_seconds=1)
+    page = await cut_off(chat.url, fake)
     assert page.texts()[0] == "It is"
     assert "Traceback" not in "".join(page.texts())
     reference = re.search(r"Reference (\w+)", page.texts()[1])
@@ -203,12 +209,7 @@ async def test_cut_answer_offers_to_try_again(start: Start, fake: FakeUpstream) 
 
 async def test_presses_at_once_try_again_once(start: Start, fake: FakeUpstream) -> None:
     chat = await start(recovery_wait_seconds=1)
-    page = Page(chat.url)
-    await page.open()
-    fake.script.extend([Answer(("It is",), "cut"), *[Status(502)] * 5])
-    await page.ask("first")
-    await page.sees("cut off")
-    await page.ended()
+    page = await cut_off(chat.url, fake)
     fake.script.clear()
     fake.default = Answer((" Paris",))
     asked = len(fake.requests)
