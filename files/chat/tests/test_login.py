@@ -8,7 +8,6 @@ import asyncio
 import json
 import sys
 import time
-from statistics import median
 from typing import Any
 
 import httpx
@@ -116,22 +115,25 @@ async def test_limit_of_messages_counts_per_login(start: Start, fake: FakeUpstre
 
 
 async def test_who_exists_shows_neither_in_words_nor_in_time(start: Start) -> None:
-    chat = await start(**PASSWORD)
-    answers, seconds = [], []
-    for name in ("anna", "nobody"):
-        times = []
-        # From addresses of their own, lest the bound answers instead.
-        for number in range(9):
-            started = time.perf_counter()
+    # Far dearer than the request around it, lest that hides who was not looked up.
+    hashed = PasswordHasher(time_cost=3, memory_cost=65536, parallelism=1).hash("correct horse")
+    users = json.dumps([{"name": "Anna", "hash": hashed}])
+    chat = await start(login="password", credentials={"auth_secret": SECRET, "users": users})
+    answers: dict[str, tuple[object, list[str]]] = {}
+    seconds: dict[str, list[float]] = {"anna": [], "nobody": []}
+    # In turn and the fastest of each: another process on the machine only ever adds time.
+    for number in range(9):
+        for name, times in seconds.items():
+            # From addresses of their own, lest the bound answers instead.
             forwarded = {"X-Forwarded-For": f"192.0.2.{number}"}
+            started = time.perf_counter()
             response = await log_in(chat, name, "wrong", **forwarded)
             times.append(time.perf_counter() - started)
             assert response.status_code == 401
-        answers.append((response.json(), sorted(response.headers.keys())))
-        seconds.append(median(times))
-    assert answers[0] == answers[1]
-    assert answers[0][0] == {"detail": "refused"}
-    assert 0.5 < seconds[0] / seconds[1] < 2
+            answers[name] = (response.json(), sorted(response.headers.keys()))
+    assert answers["anna"] == answers["nobody"]
+    assert answers["anna"][0] == {"detail": "refused"}
+    assert 0.5 < min(seconds["anna"]) / min(seconds["nobody"]) < 2
     # Whoever types the password into the field of the name does not find it in the log.
     assert "nobody" not in chat.log.read_text()
 
