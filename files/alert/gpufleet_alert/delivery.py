@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from gpufleet_alert.spool import Entry, Spool
 
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
+# From so many failures on a message lets the next one try: the service may refuse it alone.
+FAILURES_IN_FRONT = 3
 # How soon a notice is seen that comes while others are sent.
 LOOK_EVERY_SECONDS = 0.5
 # How soon a file of the spool that could not be changed is tried again.
@@ -137,18 +140,27 @@ class Delivery:
             thread.start()
 
     def _serve(self, service: Service) -> None:
-        """Send everything that the service lacks, in order; the first failure holds up the rest."""
+        """Send everything that the service lacks, in order while each is taken."""
         pause = pauses(self._first_pause)
+        failures: Counter[str] = Counter()
+        behind: set[str] = set()
         while not self.stopping.is_set():
-            entry = self._spool.next_for(service.id)
+            entry = self._spool.next_for(service.id, behind)
             if entry is None:
                 return
+            if entry.name in behind:
+                behind.clear()  # each has had its turn
             reason = service.send(entry.message)
             if not reason:
                 self._spool.done(entry.name, service.id)
                 log.info("%s has it: %s", service.id, entry.message.title)
                 pause = pauses(self._first_pause)
+                # The service takes messages: those before this one are the next.
+                behind.clear()
                 continue
+            failures[entry.name] += 1
+            if failures[entry.name] >= FAILURES_IN_FRONT:
+                behind.add(entry.name)
             seconds = next(pause)
             log.warning(
                 "%s (%s) did not take it: %s; again in %.0f s",

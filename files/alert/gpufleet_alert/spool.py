@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -59,9 +60,11 @@ class Spool:
         with self._lock:
             return bool(self._stale)
 
-    def next_for(self, service: str) -> Entry | None:
-        """The oldest entry that the service lacks."""
-        return next((entry for entry in self.entries if service in entry.waiting), None)
+    def next_for(self, service: str, behind: Collection[str] = ()) -> Entry | None:
+        """The oldest entry that the service lacks; one of a name in `behind` only if all are."""
+        waiting = [entry for entry in self.entries if service in entry.waiting]
+        # False sorts first, and equal ones keep their order.
+        return min(waiting, key=lambda entry: entry.name in behind, default=None)
 
     def add(self, entry: Entry) -> None:
         """Keep an entry; raises OSError."""

@@ -96,6 +96,8 @@ class Receivers:
         self.dingtalk_secret = dingtalk_secret
         # What a real service would have refused, by service: "dingtalk: sign not match".
         self.wrong: list[str] = []
+        # What robots refuse to carry, as one of DingTalk does without its keyword.
+        self.forbidden: set[str] = set()
         # Every request, also those that failed: service and time.
         self.attempts: list[tuple[str, float]] = []
         self._got: list[Got] = []
@@ -229,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Wrong(43004, "the content is no JSON by its header")
             payload = json.loads(body)
             title, text = _READERS[service](receivers, url.path, query, payload)
+            if any(word in title + text for word in receivers.forbidden):
+                raise Wrong(310000, "keywords not in content")
         except Wrong as wrong:
             receivers.refuse(service, wrong.text)
             if service in _REFUSALS:

@@ -95,6 +95,23 @@ def test_one_that_fails_gets_it_later_and_holds_up_nobody(
     assert left(settings) == []
 
 
+def test_message_that_is_refused_for_its_content_holds_up_none_after_it(
+    settings: Settings, services: MakeServices, notice: Make, them: Receivers
+) -> None:
+    them.forbidden.add("restarted")
+    kinds = ("restarted", "gave_up", "recovered")
+    now = time.time()
+    leave(settings, *(notice(kind=kind, since=1.0, at=now + at) for at, kind in enumerate(kinds)))
+    with running(settings, services("dingtalk"), 0.05):
+        got = them.wait_for("dingtalk", 2, SOON)
+        assert ["stays down" in got[0].title, "works again" in got[1].title] == [True, True]
+        (entry,) = Spool(settings.spool).entries
+        assert "restarted" in entry.message.title
+        them.forbidden.clear()
+        assert len(them.wait_for("dingtalk", 3, SOON)) == 3
+    assert left(settings) == []
+
+
 def test_what_waits_survives(
     settings: Settings, services: MakeServices, notice: Make, them: Receivers
 ) -> None:
