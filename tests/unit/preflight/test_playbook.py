@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ import pytest
 import yaml
 from sample_fleet import GPU, PRODUCTION, instance
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.unit.ansible_command import ROOT, call
+
 PREFLIGHT = ROOT / "playbooks" / "preflight.yml"
 PASSWORD = "the-password-of-the-vault"
 PLANTED = "planted-secret-0123456789"
@@ -25,25 +23,6 @@ ONLY_THE_INVENTORY = """
     - ansible.builtin.import_role: {name: gpufleet.llm.preflight, tasks_from: inventory}
       run_once: true
 """
-
-
-def call(*command: str | Path, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run one of Ansible's commands as from the checkout."""
-    program = Path(sys.executable).with_name(str(command[0]))
-    environment = {
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
-        "ANSIBLE_NOCOLOR": "1",
-    }
-    return subprocess.run(
-        [str(program), *map(str, command[1:])],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 class Place:

@@ -1,0 +1,76 @@
+"""A rollout stops behind a batch that has lost a host, which Ansible does not do by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.ansible_command import ROOT, call
+
+PLAYBOOKS = ROOT / "playbooks"
+SITE = f"""
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.ping:
+      vars: {{away: "{{{{ before }}}}"}}
+- hosts: all
+  gather_facts: false
+  serial: [1, 2, 100%]
+  max_fail_percentage: 0
+  tasks:
+    - ansible.builtin.import_tasks: {PLAYBOOKS}/tasks/lost_hosts.yml
+    - ansible.builtin.copy:
+        dest: "{{{{ playbook_dir }}}}/{{{{ inventory_hostname }}}}.new"
+        content: ""
+        mode: "0644"
+      vars: {{away: "{{{{ during }}}}"}}
+"""
+# Nothing listens on the port.
+VARIABLES = {
+    "ansible_connection": "{{ (inventory_hostname == away) | ternary('ssh', 'local') }}",
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    "away": "none",
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "during", "reached"),
+    [
+        ("", "", "abcde"),
+        # In the second batch; the third one is left alone.
+        ("", "b", "ac"),
+        ("", "c", "ab"),
+        # It was away from the beginning: the others get the release.
+        ("b", "", "acde"),
+    ],
+)
+def test_lost_host(tmp_path: Path, before: str, during: str, reached: str) -> None:
+    inventory = {"all": {"hosts": dict.fromkeys("abcde"), "vars": VARIABLES}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (tmp_path / "site.yml").write_text(SITE)
+    chosen = ("-e", f"before={before or 'none'}", "-e", f"during={during or 'none'}")
+    done = call("ansible-playbook", "-i", "hosts.yml", "site.yml", *chosen, cwd=tmp_path)
+    assert "".join(sorted(path.stem for path in tmp_path.glob("*.new"))) == reached, done.stdout
+    assert (f"{during} cannot be reached any more" in done.stdout) == bool(during)
+    assert (done.returncode == 0) == (not before and not during)
+
+
+def batched(plays: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The plays whose next batch is many hosts."""
+    return [play for play in plays if isinstance(play.get("serial"), list)]
+
+
+def test_every_play_in_batches_looks() -> None:
+    looks = {"ansible.builtin.import_tasks": "tasks/lost_hosts.yml"}
+    plays = {
+        path.stem: batched(yaml.safe_load(path.read_text())) for path in PLAYBOOKS.glob("*.yml")
+    }
+    assert {name for name in plays if plays[name]} == {"driver", "rollback", "rollout"}
+    for play in (play for found in plays.values() for play in found):
+        assert any(looks.items() <= task.items() for task in play["tasks"][:2]), play["name"]
