@@ -121,14 +121,16 @@ async def on_regenerate(_action: cl.Action) -> None:
     chat = chat_of(session)
     if chat.turn is None or _parts.turns.session_busy(session.id):
         return
+    # Before anything is awaited: a second press meanwhile finds no question.
+    answered, chat.turn = chat.turn, None
     await chat.views[-1].withdraw_actions()
     again = Turn(
-        chat.turn.question_id,
-        chat.turn.question,
+        answered.question_id,
+        answered.question,
         chat.choices,
         session.chat_profile,
-        chat.turn.files,
-        chat.turn.person,
+        answered.files,
+        answered.person,
     )
     run_id = chat.views[-1].run_id
     view = TurnView(_parts.messages, session.language, again.question_id, run_id)
@@ -146,14 +148,6 @@ async def on_export(action: cl.Action) -> None:
     file = export(form, chat_of(session).conversation, title, _parts.messages, session.language)
     payload = {"type": "download", "name": file.name, "mime": file.mime, "text": file.text}
     await sio.emit("window_message", payload, to=session.socket_id)
-
-
-@cl.on_chat_end
-async def on_chat_end() -> None:
-    """The connection was lost, for good or for a blip: the loop below tells which."""
-    chat = chats.get(current_session().id)
-    if chat is not None:
-        chat.lost_at = time.monotonic()
 
 
 @cl.set_starters
@@ -228,7 +222,12 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
                 chat.turn = None
                 return
             chat.turn, chat.failed = turn, False
-            chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+            try:
+                chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+            except asyncio.CancelledError:
+                # Who comes back after all finds "try again" below it.
+                chat.failed = turn.stop_reason is StopReason.ABANDONED
+                raise
             await offer_thinking(session, chat)
 
 

@@ -64,10 +64,14 @@ async def _inform(session: WebsocketSession) -> None:
     chat = chat_of(session)
     if chat.socket_id != session.socket_id:
         came_back = chat.socket_id != ""
-        chat.socket_id, chat.pushed, chat.lost_at = session.socket_id, None, None
+        chat.socket_id, chat.pushed = session.socket_id, None
         if came_back:
             await _catch_up(session, chat)
-    if chat.lost_at is not None and time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
+    if sio.manager.is_connected(session.socket_id, "/"):
+        chat.lost_at = None
+    elif chat.lost_at is None:
+        chat.lost_at = time.monotonic()
+    elif time.monotonic() - chat.lost_at > ABANDONED_SECONDS:
         _parts.turns.stop(StopReason.ABANDONED, session.id)
     await _push_state(session, chat)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -213,6 +214,21 @@ async def test_an_uploaded_page_cannot_act_as_this_one(start: Start) -> None:
     assert found.text == "<script>alert(1)</script>"
     assert found.headers["content-security-policy"].startswith("sandbox;")
     assert found.headers["content-disposition"] == "attachment"
+    await page.close()
+
+
+async def test_presses_at_once_ask_anew_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = await opened(chat)
+    await answered(page, "first")
+    (again,) = buttons(page, "regenerate")
+    asked = len(fake.requests)
+    await asyncio.gather(*(page.press(again) for _ in range(8)))
+    await page.ended()
+    # A second turn would wait for the end of the first.
+    await asyncio.sleep(0.5)
+    assert len(fake.requests) == asked + 1
+    assert page.texts() == ["Paris."]
     await page.close()
 
 

@@ -222,6 +222,27 @@ async def test_presses_at_once_try_again_once(start: Start, fake: FakeUpstream) 
     await page.close()
 
 
+async def test_abandoned_answer_goes_on_for_who_comes_back(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(module="chat_soon_abandoned")
+    page = Page(chat.url)
+    await page.open()
+    fake.default = Answer(("It is",), "hang")
+    await page.ask("first")
+    await page.sees("It is")
+    await page.close()
+    await asyncio.sleep(3)
+    assert "reason=abandoned" in chat.log.read_text()
+    fake.default = Answer((" Paris",))
+    await page.open()
+    await page.sees("cut off")
+    await page.until(lambda: page.actions)
+    await page.press(page.actions[0])
+    await page.until(lambda: page.texts() == ["It is Paris"])
+    await page.close()
+
+
 async def test_thinking_is_shown_apart(start: Start, fake: FakeUpstream) -> None:
     chat = await start()
     page = Page(chat.url, "zh-CN")
