@@ -279,7 +279,8 @@ class Upstream:
         retry_after = response.headers.get("retry-after")
         if status == 429 or (status == 503 and retry_after):
             return Busy(f"status {status}", _seconds(retry_after))
-        if status >= 500:
+        # vLLM's 404 names a model that it does not have: another release may have brought others.
+        if status >= 500 or status == 404:
             return Unavailable(f"status {status}")
         message = _error_field(await response.aread(), "message")
         if status == 400 and "context length" in message:

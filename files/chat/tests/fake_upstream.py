@@ -44,7 +44,8 @@ Behaviour = Answer | Status | Silence
 class FakeUpstream:
     """Serves /v1/health, /v1/models and /v1/chat/completions on a port of 127.0.0.1.
 
-    Requests take their behaviours from the script in turn, then the default.
+    Requests take their behaviours from the script in turn, then the default; one for a model that
+    is not among its own gets 404, as from vLLM.
     """
 
     default: Behaviour = Answer(("Paris", "."))
@@ -115,6 +116,9 @@ class FakeUpstream:
             self.authorizations.append(values.get("authorization"))
             if self.garbage:
                 writer.write(b"\x00\x01 no status\r\n\r\n")
+                return
+            if self.requests[-1]["model"] not in self.models:
+                await self._behave(Status(404, message="The model does not exist."), reader, writer)
                 return
             behaviour = self.script.popleft() if self.script else self.default
             await self._behave(behaviour, reader, writer)

@@ -217,6 +217,20 @@ async def test_an_uploaded_page_cannot_act_as_this_one(start: Start) -> None:
     await page.close()
 
 
+async def test_model_with_a_new_name_answers_the_next_question(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = await opened(chat)
+    await answered(page, "first")
+    # A release with another served model name has come while nobody asked.
+    fake.models = ("renamed",)
+    await answered(page, "second")
+    assert page.texts() == ["Paris.", "Paris."]
+    assert [request["model"] for request in fake.requests] == ["fake", "fake", "renamed"]
+    await page.close()
+
+
 async def test_presses_at_once_ask_anew_once(start: Start, fake: FakeUpstream) -> None:
     chat = await start()
     page = await opened(chat)
