@@ -338,6 +338,8 @@ def main() -> None:
                     shutil.rmtree(partial, ignore_errors=True)
                     raise
                 partial.chmod(0o755)
+                # Else a power cut may leave an environment with empty files.
+                os.sync()
                 partial.rename(final)
     except BuildError as error:
         module.fail_json(msg=str(error), **{**result, "changed": False, "diff": {}})

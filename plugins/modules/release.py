@@ -14,7 +14,8 @@ description:
   - A release is a directory C(releases/ID) with all that a start of the service needs. Its name is
     the hash of its content, so the same content is the same release and there is nothing to do.
   - With O(state=staged) the release is written beside its final place and moved there when it is
-    complete; nothing that runs is touched.
+    complete; nothing that runs is touched. One whose files are not what its name says, as after a
+    failure of the disk, is written anew.
   - With O(state=current) the link C(current) is switched to it in one atomic step, and the units
     that the release holds are installed.
   - With O(state=verified) the release, whose gate has passed, is remembered by the link
@@ -173,9 +174,10 @@ def release_of(link: Path) -> str:
 
 def stage(place: Path, contents: dict[str, bytes], links: dict[str, str]) -> None:
     """Write the release beside `place`, readable by every service, and move it there."""
-    partial = place.with_name(place.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
+    partial, damaged = (place.with_name(place.name + end) for end in (".partial", ".old.partial"))
+    for left in (partial, damaged):
+        if left.exists():
+            shutil.rmtree(left)
     for path, content in contents.items():
         target = partial / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +189,13 @@ def stage(place: Path, contents: dict[str, bytes], links: dict[str, str]) -> Non
         target.symlink_to(link)
     for folder, _folders, _files in os.walk(partial):
         Path(folder).chmod(0o755)
+    # Else a power cut may leave the release with empty files.
+    os.sync()
+    if place.exists():
+        place.rename(damaged)
     partial.rename(place)
+    if damaged.exists():
+        shutil.rmtree(damaged)
 
 
 def point(link: Path, target: str) -> None:
@@ -291,7 +299,8 @@ def run_staged(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any
     digests = digests_of(contents, params["links"])
     name = release_id(digests)
     place = root / "releases" / name
-    changed = not place.is_dir()
+    # A release of this name with other content was damaged: it is written anew.
+    changed = not place.is_dir() or digests_in(place) != digests
     if changed and not check:
         stage(place, contents, params["links"])
     return {

@@ -92,6 +92,32 @@ def test_what_an_interrupted_run_left_is_replaced(root: Path) -> None:
     assert not (place / "stale").exists()
 
 
+@pytest.mark.parametrize("damage", ["", "c"])
+def test_damaged_release_is_written_anew(root: Path, damage: str) -> None:
+    name = deploy(root, "a")
+    file = root / "current" / "settings.json"
+    file.write_text(damage)
+    assert stage(root, "a", check=True)["changed"]
+    assert file.read_text() == damage
+    again = stage(root, "a")
+    assert (again["changed"], again["id"], file.read_text()) == (True, name, "a")
+    assert not stage(root, "a")["changed"]
+    assert [path.name for path in (root / "releases").iterdir()] == [name]
+
+
+def test_release_is_on_the_disk_before_it_has_its_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def sync() -> None:
+        found.extend(path.name for path in (root / "releases").iterdir())
+
+    monkeypatch.setattr(os, "sync", sync)
+    name = stage(root, "a")["id"]
+    assert found == [f"{name}.partial"]
+
+
 def test_links_follow_what_was_verified(root: Path) -> None:
     first = deploy(root, "a")
     assert links(root) == {"current": first, "verified": first, "previous": ""}
