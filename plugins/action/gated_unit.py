@@ -49,6 +49,8 @@ class ActionModule(ActionBase):
             if seen.get("failed"):
                 return seen
             now = time.monotonic()
+            if seen["state"].startswith("deactivating"):
+                started = now  # what ran before still drains, for as long as its unit allows
             result["state"], result["seconds"] = seen["state"], round(now - started, 1)
             last_line = (seen["journal"] or [""])[-1][:120]
             if seen["verdict"] == "ready":

@@ -202,9 +202,12 @@ def vllm_instance_names(digests: dict[str, str]) -> list[str]:
 
 def vllm_instance_inputs(digests: dict[str, str], name: str) -> dict[str, str]:
     """Those of a release's `digests` that the instance `name` runs from."""
-    own = ("guard/", "metadata/", "units/vllm@.service", f"instances/{name}.")
+    # Whole names: qwen3.5 is no part of qwen3.
+    own = {"venv", "units/vllm@.service", *(f"instances/{name}.{end}" for end in ("json", "yaml"))}
     return {
-        path: digest for path, digest in digests.items() if path == "venv" or path.startswith(own)
+        path: digest
+        for path, digest in digests.items()
+        if path in own or path.startswith(("guard/", "metadata/"))
     }
 
 

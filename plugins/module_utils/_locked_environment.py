@@ -57,9 +57,14 @@ def locate(
     except InterpreterError:
         for version in [] if python else versions:
             place = directory / name_of(version)
-            own = place / "bin" / "python"
-            if version_of(run_command, own) == version:
-                return Environment(place, Interpreter(str(own), version), built=True)
+            if runs(run_command, place, version):
+                own = Interpreter(str(place / "bin" / "python"), version)
+                return Environment(place, own, built=True)
         raise
     place = directory / name_of(interpreter.version)
-    return Environment(place, interpreter, built=place.is_dir())
+    return Environment(place, interpreter, built=runs(run_command, place, interpreter.version))
+
+
+def runs(run_command: RunCommand, place: Path, version: str) -> bool:
+    """Whether an environment is there whose Python runs: the one it was built with may be gone."""
+    return place.is_dir() and version_of(run_command, place / "bin" / "python") == version

@@ -64,7 +64,8 @@ options:
     type: list
     elements: str
   deadline:
-    description: Seconds until the gate must have let the unit through.
+    description:
+      - Seconds until the gate must have let the unit through, once what ran before has ended.
     type: int
     default: 900
   since:

@@ -129,6 +129,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_interpreter imp
 from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
     environment_name,
     locate,
+    runs,
 )
 
 REMEDIES: list[tuple[str, str]] = [
@@ -271,6 +272,8 @@ def lock_of(directory: Path) -> Iterator[None]:
 
 
 def main() -> None:
+    # Hardened hosts have 027 or 077, and services of other users are to read what is made here.
+    os.umask(0o022)
     module = AnsibleModule(
         argument_spec={
             "directory": {"type": "path", "required": True},
@@ -316,12 +319,14 @@ def main() -> None:
         module.exit_json(**result)
 
     started = time.monotonic()
-    partial = directory / (final.name + ".partial")
+    partial, broken = (directory / f"{final.name}{end}" for end in (".partial", ".old.partial"))
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with lock_of(directory):
-            if not final.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)
+            # Another run may have built it meanwhile.
+            if not runs(module.run_command, final, environment.interpreter.version):
+                for left in (partial, broken):
+                    shutil.rmtree(left, ignore_errors=True)
                 try:
                     build(
                         module,
@@ -340,7 +345,10 @@ def main() -> None:
                 partial.chmod(0o755)
                 # Else a power cut may leave an environment with empty files.
                 os.sync()
+                if final.exists():
+                    final.rename(broken)
                 partial.rename(final)
+                shutil.rmtree(broken, ignore_errors=True)
     except BuildError as error:
         module.fail_json(msg=str(error), **{**result, "changed": False, "diff": {}})
     module.exit_json(seconds=round(time.monotonic() - started, 1), **result)

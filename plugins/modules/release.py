@@ -66,8 +66,8 @@ options:
     default: {}
   units:
     description:
-      - Where O(state=current) installs the units of the release, its files below C(units/). Without
-        it none are installed.
+      - Where O(state=current) installs the units of the release, its files below C(units/); where
+        one differs, systemd reads all anew. Without it none are installed.
     type: path
   keep:
     description: How many releases O(state=verified) leaves.
@@ -76,6 +76,12 @@ options:
   environments:
     description: Directory of virtual environments that O(state=verified) looks after.
     type: path
+  rolled_back:
+    description:
+      - That O(state=verified) follows a rollback. The release that was left is then not the one
+        before, so that a second rollback changes nothing instead of bringing it back.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -129,11 +135,15 @@ removed:
 import base64
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+# As `locked_venv` names them.
+ENVIRONMENT = re.compile(r"[0-9a-f]{16}")
 
 
 class ReleaseError(Exception):
@@ -230,26 +240,28 @@ def old_releases(root: Path, keep: int, needed: set[str]) -> list[Path]:
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
-    kept = [path for path in newest_first if path.name in needed or str(path) in used]
+    # Above it a link may lead to another disk; processes know the place itself.
+    kept = [p for p in newest_first if p.name in needed or str(p.resolve()) in used]
     others = [path for path in newest_first if path not in kept]
     # In check mode a needed release may not be there yet, and counts all the same.
     places = len(needed.union(path.name for path in kept))
     return others[max(0, keep - places) :]
 
 
-def unused_environments(environments: Path, doomed: list[Path]) -> list[Path]:
-    """Environments that no release of any service links to, the `doomed` releases aside."""
+def unused_environments(services: Path, environments: Path, doomed: list[Path]) -> list[Path]:
+    """Environments that no release of any of the `services` links to, the `doomed` ones aside."""
     if not environments.is_dir():
         return []
     linked = {
         str(link.readlink())
-        for link in environments.parent.glob("*/releases/*/venv")
+        for link in services.glob("*/releases/*/venv")
         if link.is_symlink() and link.parent not in doomed
     }
     return [
         path
         for path in sorted(environments.iterdir())
-        if path.is_dir() and path.suffix != ".partial" and str(path) not in linked
+        # Only what has the name of one: the directory may hold other things.
+        if path.is_dir() and ENVIRONMENT.fullmatch(path.name) and str(path) not in linked
     ]
 
 
@@ -315,7 +327,8 @@ def run_staged(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any
 def wanted_release(root: Path, name: str) -> str:
     """Return `name`, or what `previous` stands for: the last verified one that is not current.
 
-    Raises ReleaseError when there is none.
+    After a rollback that is the current one: a second rollback stays there. Raises ReleaseError
+    when there is none.
     """
     if name != "previous":
         return name
@@ -358,6 +371,7 @@ def run_current(root: Path, params: dict[str, Any], check: bool) -> dict[str, An
     units = install_units(place, Path(params["units"]), check) if params["units"] else []
     return {
         "changed": before != name or bool(units),
+        "units": units,
         "id": name,
         "path": str(place),
         "digests": digests_in(place),
@@ -371,15 +385,18 @@ def run_current(root: Path, params: dict[str, Any], check: bool) -> dict[str, An
 
 def run_verified(root: Path, params: dict[str, Any], check: bool) -> dict[str, Any]:
     name, verified = params["id"], release_of(root / "verified")
-    advanced = name != verified
+    before = release_of(root / "previous")
+    previous = verified if name != verified else before
+    if params["rolled_back"]:
+        previous = name  # what was left for it is no release to go back to
+    advanced = (name, previous) != (verified, before)
     if advanced and not check:
-        if verified:
-            point(root / "previous", "releases/" + verified)
+        if previous:
+            point(root / "previous", "releases/" + previous)
         point(root / "verified", "releases/" + name)
-    previous = verified if advanced else release_of(root / "previous")
     doomed = old_releases(root, params["keep"], {name, previous} - {""})
     environments = params["environments"]
-    unused = unused_environments(Path(environments), doomed) if environments else []
+    unused = unused_environments(root.parent, Path(environments), doomed) if environments else []
     if not check:
         for path in doomed + unused:
             shutil.rmtree(path)
@@ -395,6 +412,8 @@ def run_verified(root: Path, params: dict[str, Any], check: bool) -> dict[str, A
 
 
 def main() -> None:
+    # Hardened hosts have 027 or 077, and services of other users are to read what is made here.
+    os.umask(0o022)
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
@@ -410,6 +429,7 @@ def main() -> None:
             "units": {"type": "path"},
             "keep": {"type": "int", "default": 3},
             "environments": {"type": "path"},
+            "rolled_back": {"type": "bool", "default": False},
         },
         required_if=[("state", "current", ["id"]), ("state", "verified", ["id"])],
         supports_check_mode=True,
@@ -420,6 +440,9 @@ def main() -> None:
             result = run_staged(root, params, module.check_mode)
         elif params["state"] == "current":
             result = run_current(root, params, module.check_mode)
+            if result.pop("units") and not module.check_mode:
+                # Of timers and templates nobody else would see that they have changed.
+                module.run_command(["systemctl", "daemon-reload"], check_rc=True)
         else:
             result = run_verified(root, params, module.check_mode)
     except ReleaseError as error:

@@ -86,6 +86,10 @@ def test_rollback_brings_the_settings_of_before(host: Host) -> None:
     assert restarted(host, before) == [SECOND]
     running = host.run(f"cat /proc/{pids(host, SECOND)[SECOND]}/cwd/instances/second.yaml")
     assert "max-num-seqs: 8" in running
+    before = pids(host, FIRST, SECOND, CHAT)
+    again = ansible_playbook.run("playbooks/rollback.yml", {"rollback_service": "vllm"})
+    assert (again.returncode, "changed=0 " in again.stdout) == (0, True), again.stdout[-3000:]
+    assert restarted(host, before) == []
 
 
 def test_rollback_to_a_named_release_stops_what_it_lacks(

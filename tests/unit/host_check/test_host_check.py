@@ -151,7 +151,9 @@ def test_an_environment_that_is_built_needs_nothing(run: Run, tmp_path: Path) ->
     wanting = {"index_url": "http://127.0.0.1:9/simple"}
     (finding,) = run(environments=[environment(tmp_path)], packages=wanting)["findings"]
     assert finding["variable"] == "python_release_index_url"
-    (tmp_path / "of-this-python").mkdir()
+    program = tmp_path / "of-this-python" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(sys.executable)
     result = run(environments=[environment(tmp_path)], packages=wanting)
     assert result["findings"] == []
     assert result["checked"]["python"] == f"chat: {sys.executable}, built"

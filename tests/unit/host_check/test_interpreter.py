@@ -102,8 +102,9 @@ def test_environments_are_found_by_the_interpreters_version(
         run_command, venvs, lambda version: environment_name("a==1", "", version), ["3.12", "3.11"]
     )
     assert (found.place, found.built) == (venvs / name, False)
-    found.place.mkdir(parents=True)
-    assert locate(run_command, venvs, lambda version: name, ["3.11"]).built is True
+    for version, built in (("3.11", True), ("3.12", False)):
+        fake_python(found.place / "bin" / "python", version)
+        assert locate(run_command, venvs, lambda version: name, ["3.11"]).built is built
 
 
 def test_what_was_built_needs_no_interpreter_in_path(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -124,8 +125,13 @@ def test_offline_asks_no_index(
         "offline": True,
         **({"uv": shutil.which("uv")} if builder == "uv" else {}),
     }
+    # As on a hardened host, where files are for their owner alone unless somebody says otherwise.
+    before = os.umask(0o077)
     built = run(capsys, **options)
+    os.umask(before)
     assert built["changed"] is True, built
+    closed = [path for path in Path(built["path"]).rglob("*") if not path.stat().st_mode & 0o004]
+    assert closed == []
     python = f"{built['path']}/bin/python"
     done = subprocess.run(
         [python, "-c", "import tiny; print(tiny.WORD)"], capture_output=True, text=True, check=True
@@ -138,6 +144,35 @@ def test_offline_asks_no_index(
     assert refused["failed"] is True
     assert "python_release_find_links" in refused["msg"]
     assert "127.0.0.1" not in refused["msg"]
+
+
+def test_environment_whose_python_is_gone_is_built_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when python_release_python moves: the version, and so the name, stays the same."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for link in (here, there):
+        link.symlink_to(Path(sys.base_prefix))
+    program = Path("bin", Path(sys.executable).resolve().name)
+    options: dict[str, object] = {
+        "directory": str(tmp_path / "venvs"),
+        "requirements": write_wheel(tmp_path / "wheels"),
+        "find_links": [str(tmp_path / "wheels")],
+        "cache": str(tmp_path / "cache"),
+        "offline": True,
+        "uv": shutil.which("uv"),
+    }
+    built = run(capsys, **options, python=str(here / program))
+    python = Path(built["path"], "bin", "python")
+    python.unlink()
+    python.symlink_to(tmp_path / "gone")
+    again = run(capsys, **options, python=str(there / program))
+    assert (again["path"], again["changed"]) == (built["path"], True)
+    subprocess.run([str(python), "-c", "import tiny"], check=True)
+    assert not run(capsys, **options, python=str(there / program))["changed"]
+    assert [path.name for path in Path(built["path"]).parent.iterdir() if path.is_dir()] == [
+        Path(built["path"]).name
+    ]
 
 
 def test_a_python_that_the_lock_is_not_for_is_refused(

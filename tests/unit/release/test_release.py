@@ -6,10 +6,12 @@ import base64
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.gpufleet.llm.plugins.modules import release
 
 
@@ -31,9 +33,20 @@ def switch(root: Path, name: str, check: bool = False) -> dict[str, Any]:
 
 def verify(root: Path, name: str, keep: int = 9, check: bool = False) -> list[str]:
     """Remember the release and return what was removed, by name."""
-    params = {"id": name, "keep": keep, "environments": str(root.parent / "venvs")}
-    removed: list[str] = release.run_verified(root, params, check)["removed"]
+    removed: list[str] = remember(root, name, keep, check)["removed"]
     return [Path(path).name for path in removed]
+
+
+def remember(
+    root: Path, name: str, keep: int = 9, check: bool = False, rolled_back: bool = False
+) -> dict[str, Any]:
+    params = {
+        "id": name,
+        "keep": keep,
+        "environments": str(root.parent / "venvs"),
+        "rolled_back": rolled_back,
+    }
+    return release.run_verified(root, params, check)
 
 
 def deploy(root: Path, text: str) -> str:
@@ -72,14 +85,23 @@ def test_check_mode_names_the_same_release_and_writes_nothing(root: Path) -> Non
     assert stage(root, "a")["id"] == predicted["id"]
 
 
+@pytest.fixture
+def hardened() -> Iterator[None]:
+    """A host whose files are for their owner alone unless somebody says otherwise."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("hardened")
 def test_staged_files_are_readable_by_the_service(root: Path) -> None:
-    previous = os.umask(0o077)
-    try:
-        place = Path(stage(root, "a")["path"])
-    finally:
-        os.umask(previous)
-    assert (place / "app").stat().st_mode & 0o777 == 0o755
-    assert (place / "app" / "main.py").stat().st_mode & 0o777 == 0o644
+    options = {"root": str(root), "files": {"app/main.py": "print()\n"}}
+    with patch_module_args(options), pytest.raises(SystemExit):
+        release.main()
+    (file,) = root.rglob("main.py")
+    assert file.stat().st_mode & 0o777 == 0o644
+    above = file.relative_to(root.parent).parents
+    assert {(root.parent / folder).stat().st_mode & 0o777 for folder in above[:-1]} == {0o755}
 
 
 def test_what_an_interrupted_run_left_is_replaced(root: Path) -> None:
@@ -137,12 +159,17 @@ def test_a_release_that_never_passed_is_no_way_back(root: Path) -> None:
     assert links(root) == {"current": good, "verified": good, "previous": ""}
 
 
-def test_back_and_forth(root: Path) -> None:
+def test_a_second_rollback_changes_nothing(root: Path) -> None:
     first, second = deploy(root, "a"), deploy(root, "b")
-    assert switch(root, "previous")["id"] == first
-    verify(root, first)
-    assert links(root) == {"current": first, "verified": first, "previous": second}
-    assert switch(root, "previous")["id"] == second
+    for changed in (True, False):
+        switched = switch(root, "previous")
+        assert (switched["id"], switched["changed"]) == (first, changed)
+        assert remember(root, first, rolled_back=True)["changed"] == changed
+        assert links(root) == {"current": first, "verified": first, "previous": first}
+    # The way back from the next release leads there again, and the one that was left has a name.
+    third = deploy(root, "c")
+    assert links(root) == {"current": third, "verified": third, "previous": first}
+    assert switch(root, second)["changed"]
 
 
 def test_no_way_back_from_the_first(root: Path) -> None:
@@ -228,10 +255,34 @@ def test_keeps_what_a_process_runs_from(root: Path) -> None:
     assert verify(root, new, keep=1) == [old["id"]]
 
 
+def test_keeps_what_a_process_runs_from_behind_a_link(tmp_path: Path) -> None:
+    """As where the directory was moved to a larger disk."""
+    (tmp_path / "disk" / "systemd").mkdir(parents=True)
+    (tmp_path / "opt").symlink_to("disk")
+    root = tmp_path / "opt" / "service"
+    old, new = stage(root, "a"), deploy(root, "b")
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=old["path"], stdin=-1) as runs:
+        assert verify(root, new, keep=1) == []
+        runs.communicate(b"\n")
+    assert verify(root, new, keep=1) == [old["id"]]
+
+
 def test_removes_environments_that_nothing_links_to(root: Path) -> None:
     venvs = root.parent / "venvs"
-    for name in ("used", "unused", "half.partial"):
+    used, unused = "0123456789abcdef", "fedcba9876543210"
+    # What is no environment stays, lest a directory with other things loses them.
+    others = {f"{unused}.partial", "models", "tools"}
+    for name in (used, unused, *others):
         (venvs / name).mkdir(parents=True)
-    name = stage(root, "a", venv=str(venvs / "used"))["id"]
-    assert verify(root, name) == ["unused"]
-    assert {path.name for path in venvs.iterdir()} == {"used", "half.partial"}
+    name = stage(root, "a", venv=str(venvs / used))["id"]
+    assert verify(root, name) == [unused]
+    assert {path.name for path in venvs.iterdir()} == {used, *others}
+
+
+def test_environments_may_be_elsewhere(root: Path, tmp_path: Path) -> None:
+    venvs = tmp_path / "disk" / "environments"
+    used = venvs / "0123456789abcdef"
+    used.mkdir(parents=True)
+    name = stage(root, "a", venv=str(used))["id"]
+    params = {"id": name, "keep": 9, "environments": str(venvs), "rolled_back": False}
+    assert release.run_verified(root, params, False)["removed"] == []

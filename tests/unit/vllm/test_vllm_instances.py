@@ -184,7 +184,7 @@ def test_options_of_the_role_are_refused(option: str) -> None:
 
 
 def test_inputs_are_those_of_one_instance() -> None:
-    others = ["instances/ab.yaml", "instances/ab.json", "units/vllm.target"]
+    others = ["instances/ab.yaml", "instances/a.b.yaml", "instances/a.b.json", "units/vllm.target"]
     own = ["venv", "guard/llm_guard.py", "metadata/x", "units/vllm@.service", "instances/a.yaml"]
     inputs = filters.vllm_instance_inputs(dict.fromkeys(own + others, "0"), "a")
     assert list(inputs) == own
