@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from _probe import Check, Level, check
+from guard_admission import admit_all
 from guard_incident import Incidents
 from guard_log import Log
 from guard_processes import is_alive
@@ -34,6 +35,7 @@ def wait(settings: Settings, main_pid: int | None, incidents: Incidents, log: Lo
         result = check(settings.target(keys_of_run()), level, timeout, alive=True)
         spent = time.monotonic() - started
         if result.ready:
+            admit_all()
             log.info(f"ready after {spent:.0f} s: {result.detail}")
             incidents.recovered(f"ready after {spent:.0f} s: {result.detail}")
             return True

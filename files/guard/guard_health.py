@@ -15,6 +15,7 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from guard_admission import admits_all
 from guard_settings import Settings, SettingsError
 from guard_watch import Watch
 
@@ -40,6 +41,8 @@ def serve_health(settings: Settings, watch: Watch) -> None:
                 self.send_error(404)
                 return
             state = watch.state
+            if state in ("ready", "busy") and not admits_all():
+                state = "starting"  # its gate has not passed
             document = {"state": state, "model": settings.served_model_name}
             body = json.dumps(document).encode() + b"\n"
             self.send_response(200 if state in ("ready", "busy") else 503)

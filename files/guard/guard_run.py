@@ -11,6 +11,8 @@ import signal
 import time
 from pathlib import Path
 
+from gate_middleware import CLOSED_FILE, GateMiddleware
+from guard_admission import admit_guard_alone, closed_file
 from guard_api_servers import ApiServers
 from guard_canary import CanaryWatch
 from guard_health import serve_health
@@ -20,9 +22,8 @@ from guard_memory import oom_kills
 from guard_processes import Roster, become_subreaper, descendants, kill_descendants, reap
 from guard_settings import KEYS_LINE, Settings, SettingsError, private_config
 from guard_start import StartError, check_start
-from guard_stop import Stop, stopping_file
+from guard_stop import Stop
 from guard_watch import Watch
-from stop_middleware import STOPPING_FILE, StopMiddleware
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78  # EX_CONFIG: a restart cannot mend it
@@ -50,6 +51,7 @@ def run(settings: Settings, api_keys: list[str], incidents: Incidents, log: Log)
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP_SIGNALS, signal.SIGCHLD})
     become_subreaper()
     _write_pid_file()
+    admit_guard_alone()
     target = settings.target(api_keys)
     watch = Watch(target.client, settings.served_model_name, settings.watch, log)
     canary = CanaryWatch(target, settings.canary_watch, watch, incidents, log)
@@ -70,11 +72,10 @@ def _start(settings: Settings, api_keys: list[str]) -> int:
     environment = {**os.environ, **settings.environment}
     config = _with_keys(settings, api_keys) if api_keys else settings.config
     command = [str(settings.vllm), "serve", "--config", str(config)]
-    stopping = stopping_file()
-    if stopping is not None:
-        stopping.unlink(missing_ok=True)
-        command += ["--middleware", f"{StopMiddleware.__module__}.{StopMiddleware.__name__}"]
-        environment[STOPPING_FILE] = str(stopping)
+    closed = closed_file()
+    if closed is not None:
+        command += ["--middleware", f"{GateMiddleware.__module__}.{GateMiddleware.__name__}"]
+        environment[CLOSED_FILE] = str(closed)
         paths = [str(Path(__file__).resolve().parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     # A session of its own: signals meant for the guard do not reach vLLM directly.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _probe import Canary, Client, Target
+from guard_admission import probe_headers
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 KEYS_LINE = "api-key: "
@@ -91,9 +92,10 @@ class Settings:
             return f"http://[{'::1' if address.is_unspecified else address}]:{self.port}"
         return f"http://{'127.0.0.1' if address.is_unspecified else address}:{self.port}"
 
-    def target(self, api_keys: list[str]) -> Target:
-        """Return what the probes need."""
-        client = Client(self.url, api_key=api_keys[0] if api_keys else None)
+    def target(self, api_keys: list[str], directory: Path | None = None) -> Target:
+        """Return what the probes need; outside of the unit its runtime directory must be named."""
+        key = api_keys[0] if api_keys else None
+        client = Client(self.url, api_key=key, headers=probe_headers(directory))
         return Target(client, self.served_model_name, self.canary)
 
 

@@ -9,9 +9,9 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 
 from _probe import Unreachable
+from guard_admission import admit_none, closed_file
 from guard_api_servers import TITLE as _API_SERVER
 from guard_processes import Process, descendants, is_alive
 from guard_settings import Settings
@@ -34,7 +34,9 @@ class Stop:
             terminate([pid])
             return
         self.seconds = settings.shutdown_timeout_seconds + _STOP_GRACE
-        _turn_new_requests_away()
+        if closed_file() is not None:
+            admit_none()
+            time.sleep(_SETTLE)
         asked = receivers(pid, descendants(os.getpid()))
         terminate(asked)
         self._engines = [one for one in asked if one != pid]
@@ -47,21 +49,6 @@ class Stop:
         if self._engines and not any(is_alive(pid) for pid in self._engines):
             self._engines = []
             terminate([self._pid])
-
-
-def stopping_file() -> Path | None:
-    """Return the file that turns new requests away (stop_middleware.py), None outside of a unit."""
-    directory = os.environ.get("RUNTIME_DIRECTORY")
-    return Path(directory, "stopping") if directory else None
-
-
-def _turn_new_requests_away() -> None:
-    stopping = stopping_file()
-    if stopping is not None:
-        # A stop comes to its end on a full disk, too.
-        with contextlib.suppress(OSError):
-            stopping.touch()
-            time.sleep(_SETTLE)
 
 
 def receivers(pid: int, processes: list[Process]) -> list[int]:

@@ -154,7 +154,7 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     if level == "canary" and settings.canary is None:
         raise SettingsError("the instance has no canary: set canary.prompt and canary.expect")
     key_file = options.api_key_file or (API_KEY_FILE if API_KEY_FILE.exists() else None)
-    target = settings.target(read_api_keys(key_file))
+    target = settings.target(read_api_keys(key_file), RUNTIME_DIRECTORY / settings.name)
     result = check(target, level, options.timeout, alive=_guard_runs(settings.name))
     if options.json:
         print(json.dumps({"name": settings.name, "url": settings.url, **result.as_dict()}))

@@ -94,6 +94,7 @@ class Client:
         api_key: str | None = None,
         ca_path: str | None = None,
         validate_certs: bool = True,
+        headers: dict[str, str] | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -106,6 +107,7 @@ class Client:
         self.origin = f"{parts.scheme}://{parts.netloc.removesuffix(usual)}"
         self._prefix = parts.path.rstrip("/")
         self._api_key = api_key
+        self._headers = headers or {}
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
             self._tls = ssl.create_default_context(cafile=ca_path)
@@ -132,7 +134,8 @@ class Client:
         """Send one request and read its whole answer; raise Unreachable when none comes."""
         end = time.monotonic() + timeout
         connection = self._connection(timeout)
-        all_headers = {"User-Agent": "gpufleet-probe", "Connection": "close", **(headers or {})}
+        own = {"User-Agent": "gpufleet-probe", "Connection": "close", **self._headers}
+        all_headers = {**own, **(headers or {})}
         if self._api_key:
             all_headers["Authorization"] = f"Bearer {self._api_key}"
         try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ansible_playbook
 from host import Host
@@ -19,18 +22,41 @@ def roll_out(expect: str, count: int = 1) -> subprocess.CompletedProcess[str]:
     return ansible_playbook.run("playbooks/rollout.yml", {"vllm_instances": instances})
 
 
+@contextmanager
+def asked_meanwhile(url: str, model: str) -> Iterator[list[bool]]:
+    """Ask through the gateway all the time, as people do; yield which questions were answered."""
+    answered: list[bool] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.wait(0.2):
+            answered.append(answers(url, model))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answered
+    finally:
+        done.set()
+        thread.join()
+
+
 def current(host: Host) -> str:
     return host.run("readlink /opt/gpufleet/vllm/current", check=False)
 
 
-def test_first_release_with_a_wrong_answer(host: Host) -> None:
+def test_first_release_with_a_wrong_answer(host: Host, url: str, model: str) -> None:
     # As an operator stops all instances of a host.
     host.run(f"systemctl stop {TARGET} && rm /opt/gpufleet/vllm/current")
     host.run("rm -f /opt/gpufleet/vllm/verified /opt/gpufleet/vllm/previous")
-    run = roll_out("Berlin")
+    with asked_meanwhile(url, model) as answered:
+        run = roll_out("Berlin")
     assert run.returncode != 0
     assert "did not pass its gate" in run.stdout, run.stdout[-3000:]
     assert "Berlin" in run.stdout
+    # What it says is wrong, and it said it to the gate alone.
+    assert len(answered) > 50
+    assert not any(answered)
     # Which of the two depends on whether systemd was about to try again when it was stopped.
     assert host.show(UNIT, "ActiveState")["ActiveState"] in ("failed", "inactive")
 

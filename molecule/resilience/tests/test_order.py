@@ -71,7 +71,7 @@ def test_restart_of_the_host_brings_back_all(
     expect(chat.banner()).to_have_attribute("data-state", "down", timeout=20_000)
     expect(chat.banner()).to_contain_text("recovering")
     wait_until("the model answers", lambda: answers(url, model), RECOVERY_SECONDS)
-    # It answers a moment before its gate has seen that.
+    # Its gate lets others in a moment before systemd sees its end.
     wait_until("the unit is active", lambda: active(host) == "active", 30)
     model_at = entered(host, UNIT)
     assert entered(host, "nginx.service") < model_at

@@ -29,6 +29,7 @@ def test_ready_once_a_token_was_generated(release: Release) -> None:
     release.behave(delay=1.0)
     release.command("run", "qwen")
     until(lambda: ask(release) == (503, "starting"))
+    assert release.ask("wait", "qwen")[0] == 0
     until(lambda: ask(release) == (200, "ready"))
 
 

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -107,21 +105,6 @@ def test_an_api_server_that_stands_still_is_a_hang(release: Release) -> None:
     status, output = end(process)
     assert status == 1
     assert f"hung: API server {server} stands still" in output
-
-
-def test_new_requests_are_turned_away_while_it_stops(release: Release) -> None:
-    release.behave(on_term="ignore")
-    # What a guard that was killed left behind.
-    (release.path / "stopping").touch()
-    process = release.started()
-    url = f"http://127.0.0.1:{release.port}"
-    process.send_signal(signal.SIGTERM)
-    until((release.path / "stopping").exists)
-    with pytest.raises(urllib.error.HTTPError, match="503") as refused:
-        urllib.request.urlopen(f"{url}/v1/completions", b"{}", 5)
-    assert "being stopped" in refused.value.read().decode()
-    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as metrics:
-        assert metrics.status == 200
 
 
 def test_second_stop_is_not_forwarded(release: Release) -> None:

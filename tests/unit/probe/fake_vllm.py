@@ -112,7 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
             pass
 
         if self.server.middleware is not None:
-            asyncio.run(self.server.middleware(app)({"method": "POST"}, None, send))
+            headers = [(k.lower().encode(), v.encode()) for k, v in self.headers.items()]
+            scope = {"method": "POST", "headers": headers}
+            asyncio.run(self.server.middleware(app)(scope, None, send))
         if sent:
             self._reply(sent[0]["status"], sent[1]["body"])
         return bool(sent)
