@@ -63,6 +63,12 @@ def _check_port(settings: Settings) -> None:
                     f"port {settings.port} is taken: `ss -ltnp sport = :{settings.port}` shows by "
                     "whom; end that, or give the instance another port"
                 ) from error
+            if error.errno == errno.EADDRNOTAVAIL:
+                # At boot an address may come late: from DHCP, of a bond, or moved by keepalived.
+                raise StartError(
+                    f"the host does not have the address {settings.host} now: `ip address` shows "
+                    "which it has; bring it up, or correct vllm_listen_address"
+                ) from error
             raise SettingsError(
                 f"host {settings.host}, port {settings.port} cannot be used: {error.strerror}"
             ) from error

@@ -99,3 +99,8 @@ def test_access_log_is_json(host: Host, url: str, model: str) -> None:
 
 def test_nothing_failed(host: Host) -> None:
     assert host.run("systemctl --failed --no-legend --plain") == ""
+
+
+def test_instances_wait_for_the_disk_of_the_models(host: Host) -> None:
+    mounts = host.show(UNITS[0], "RequiresMountsFor")["RequiresMountsFor"]
+    assert "/var/lib/gpufleet/models" in mounts.split()

@@ -38,6 +38,14 @@ def test_port_that_is_taken(release: Release) -> None:
     assert f"port {release.port} is taken: `ss -ltnp sport = :{release.port}`" in output
 
 
+def test_address_that_has_not_come_yet(release: Release) -> None:
+    # Of the block for documentation: no host has it.
+    release.settings["host"] = "192.0.2.1"
+    status, output = release.ask("run", "qwen")
+    assert status == 1
+    assert "the host does not have the address 192.0.2.1 now: `ip address` shows" in output
+
+
 def test_model_that_is_not_there(release: Release) -> None:
     shutil.rmtree(release.path / "model")
     status, output = release.ask("run", "qwen")
