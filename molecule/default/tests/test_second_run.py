@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import ansible_playbook
@@ -20,6 +21,18 @@ def main_pids(host: Host) -> dict[str, str]:
     return {unit: host.show(unit, "MainPID")["MainPID"] for unit in UNITS}
 
 
+@pytest.fixture
+def dead_source(host: Host) -> Iterator[None]:
+    """A source of packages that cannot be reached, and lists that are older than a day."""
+    entry = "/etc/apt/sources.list.d/dead.list"
+    old = "/var/lib/apt/periodic/update-success-stamp /var/lib/apt/lists"
+    host.run(f"echo 'deb http://127.0.0.1:9/ stable main' > {entry}")
+    host.run(f"mkdir -p /var/lib/apt/periodic && touch --date '2 days ago' {old}")
+    yield
+    host.run(f"rm {entry}")
+
+
+@pytest.mark.usefixtures("dead_source")
 def test_second_run(
     host: Host,
     tmp_path: Path,
