@@ -35,6 +35,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import 
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_files import ModelError
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_hub import (
     HUGGINGFACE,
+    patterns_of,
     read_token,
 )
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_store import (
@@ -148,7 +149,7 @@ def hub_request(model: Model, access: Access) -> HubRequest:
         route=access.route(),
         endpoint=access.endpoint,
         token=token,
-        exclude=access.exclude,
+        exclude=tuple(patterns_of(access.exclude)),
     )
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ _POINTER = b"version https://git-lfs"
 _MAX_HEADER = 100 * 1024 * 1024  # bytes; the format's own limit
 
 
-def find_problems(root: Path, names: Iterable[str]) -> list[str]:
-    """Return one line per reason why the files named (relative to root) are not a whole model."""
+def find_problems(
+    root: Path, names: Iterable[str], left_out: Callable[[str], bool] = lambda name: False
+) -> list[str]:
+    """Return one line per reason why the files named (relative to root) are not a whole model.
+
+    An index whose shards are all `left_out` on purpose says nothing.
+    """
     present = set(names)
     problems = []
     if "config.json" not in present:
@@ -30,7 +35,7 @@ def find_problems(root: Path, names: Iterable[str]) -> list[str]:
             problems.append(f"{name}: {problem}")
     for name in sorted(present):
         if name.endswith(".index.json"):
-            problems += _index_problems(root / name, name, present)
+            problems += _index_problems(root / name, name, present, left_out)
     return problems
 
 
@@ -68,7 +73,9 @@ def _safetensors_problem(path: Path) -> str | None:
     return None
 
 
-def _index_problems(path: Path, name: str, present: set[str]) -> list[str]:
+def _index_problems(
+    path: Path, name: str, present: set[str], left_out: Callable[[str], bool]
+) -> list[str]:
     """Check that every shard that an index of weights names is there."""
     try:
         document: Any = json.loads(path.read_bytes())
@@ -77,5 +84,8 @@ def _index_problems(path: Path, name: str, present: set[str]) -> list[str]:
         # Not an index of weights: other tools use the same ending.
         return []
     folder = Path(name).parent
-    missing = sorted(str(s) for s in shards if (folder / str(s)).as_posix() not in present)
+    paths = {str(shard): (folder / str(shard)).as_posix() for shard in shards}
+    missing = sorted(shard for shard, path in paths.items() if path not in present)
+    if len(missing) == len(paths) and all(map(left_out, paths.values())):
+        return []
     return [f"{shard} is missing although {name} names it" for shard in missing]

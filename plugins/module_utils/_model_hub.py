@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -118,7 +118,9 @@ def download(hub: Hub, name: str, revision: str, content: Path) -> None:
     disk is too small, or a file differs (it is removed, so that a new run fetches it again).
     """
     content.mkdir(exist_ok=True)
-    remote = [file for file in _list_files(hub, name, revision) if not _excluded(hub, file.path)]
+    remote = [
+        file for file in _list_files(hub, name, revision) if not excluded(file.path, hub.exclude)
+    ]
     _drop_leftovers(content)
     missing = sum(file.size for file in remote if not _has_size(content / file.path, file.size))
     require_space(content, missing, f"the download of {name} at {revision}")
@@ -213,8 +215,14 @@ def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _excluded(hub: Hub, path: str) -> bool:
-    return any(fnmatch(path, pattern) for pattern in hub.exclude)
+def patterns_of(exclude: Iterable[str]) -> list[str]:
+    """The patterns in one form, sorted: with a slash at its end one means all of the folder."""
+    return sorted(f"{pattern}*" if pattern.endswith("/") else pattern for pattern in exclude)
+
+
+def excluded(path: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns leaves the file out."""
+    return any(fnmatch(path, pattern) for pattern in patterns)
 
 
 class ToolError(ModelError):

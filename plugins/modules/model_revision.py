@@ -64,7 +64,7 @@ options:
   hub_exclude:
     description:
       - Patterns of files that are left out, such as V(original/*) where a repository holds the
-        weights twice. C(*) also matches slashes.
+        weights twice. C(*) also matches slashes, and V(original/) is the same as V(original/*).
     type: list
     elements: str
     default: []
@@ -194,6 +194,7 @@ manifest_sha256:
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -252,25 +253,38 @@ REQUIRED_IF = [
 def origin_of(params: dict[str, Any]) -> Origin:
     """Return what decides the content of a request; recorded beside the revision."""
     if params["source"] == "hub":
-        return {"source": params["hub"], "exclude": sorted(params["hub_exclude"])}
+        return {"source": params["hub"], "exclude": hub.patterns_of(params["hub_exclude"])}
     if params["source"] == "url":
         return {"source": "url", "sha256": params["url_sha256"]}
     return {"source": "path"}
+
+
+def means_the_same(recorded: Origin, origin: Origin, names: Iterable[str]) -> bool:
+    """Whether both requests lead to the files `names`: patterns came since that leave out none."""
+    came = set(origin.get("exclude", [])) - set(recorded.get("exclude", []))
+    gone = set(recorded.get("exclude", [])) - set(origin.get("exclude", []))
+    others_differ = {**recorded, "exclude": []} != {**origin, "exclude": []}
+    return not (others_differ or gone or any(hub.excluded(name, came) for name in names))
 
 
 def verify(params: dict[str, Any], layout: Layout, origin: Origin) -> dict[str, Any]:
     """Verify the existing revision; return the facts about it. Raises ModelError on damage."""
     dest = layout.dest
     away = f"Move it away (mv {dest} {dest}.damaged) and run again; it is never changed in place."
+    try:
+        entries = read_manifest(dest)
+    except ValueError as error:
+        raise ModelError(f"{dest} is damaged: {error}.", away) from error
+    names = [entry.file for entry in entries]
     recorded = read_origin(dest / ORIGIN)
-    if recorded and recorded["source"] == origin["source"] and recorded != origin:
+    same_source = recorded and recorded["source"] == origin["source"]
+    if recorded and same_source and not means_the_same(recorded, origin, names):
         raise ModelError(
             f"{dest} was made from another request: {recorded}, asked for is {origin}.",
             "Give the new content a new revision name, or, where no release uses the old one, "
             f"move it away (mv {dest} {dest}.old) and run again.",
         )
     try:
-        entries = read_manifest(dest)
         damage = find_damage(dest, entries, full=params["verify"] == "full")
     except ValueError as error:
         raise ModelError(f"{dest} is damaged: {error}.", away) from error
@@ -312,7 +326,7 @@ def fetch(module: AnsibleModule, layout: Layout, lock_fd: int) -> None:
             token=token,
             proxy=params["proxy"],
             ca_bundle=params["ca_bundle"],
-            exclude=tuple(params["hub_exclude"]),
+            exclude=tuple(hub.patterns_of(params["hub_exclude"])),
             lock_fd=lock_fd,
         )
         hub.download(access, params["name"], params["revision"], layout.content)
@@ -326,7 +340,10 @@ def create(module: AnsibleModule, layout: Layout, origin: Origin) -> bool:
             return False
         prepare(layout, origin)
         fetch(module, layout, lock.fileno())
-        problems = find_problems(layout.content, scan(layout.content))
+        patterns = origin.get("exclude", [])
+        problems = find_problems(
+            layout.content, scan(layout.content), lambda name: hub.excluded(name, patterns)
+        )
         if problems:
             raise ModelError(
                 f"The source is not a whole model: {'; '.join(problems)}.",

@@ -200,10 +200,26 @@ def test_a_token_is_needed_and_never_shown(
 
 
 @pytest.mark.parametrize("kind", HUBS)
-def test_files_can_be_left_out(get: Run, hub: FakeHub, dest: Path, kind: str) -> None:
-    assert get(hub=kind, hub_exclude=["extra/*"])["files"] == 2
+@pytest.mark.parametrize("pattern", ["extra/*", "extra/"])
+def test_files_can_be_left_out(get: Run, hub: FakeHub, dest: Path, kind: str, pattern: str) -> None:
+    assert get(hub=kind, hub_exclude=[pattern])["files"] == 2
     assert not (dest / "extra").exists()
     assert "new revision name" in get(hub=kind)["msg"]
+    # Other models of the host may need more patterns.
+    assert get(hub=kind, hub_exclude=[pattern, "original/*"])["changed"] is False
+    more = get(hub=kind, hub_exclude=[pattern, "*.safetensors"])
+    assert "new revision name" in more["msg"]
+
+
+@pytest.mark.parametrize("kind", HUBS)
+def test_index_of_weights_that_are_left_out(get: Run, hub: FakeHub, kind: str) -> None:
+    """Repositories have them twice, and the index of those left out has another ending."""
+    shards = [f"pytorch_model-{number}-of-2.bin" for number in (1, 2)]
+    index = {"weight_map": dict(zip("ab", shards))}
+    hub.files["pytorch_model.bin.index.json"] = json.dumps(index).encode()
+    hub.files |= dict.fromkeys(shards, b"weights")
+    assert "pytorch_model-1-of-2.bin is missing" in get(hub=kind, hub_exclude=["*-1-of*"])["msg"]
+    assert get(hub=kind, hub_exclude=["*.bin"])["changed"] is True
 
 
 @pytest.mark.parametrize("kind", HUBS)
