@@ -30,13 +30,23 @@ def check_start(settings: Settings) -> None:
         if not path.exists():
             raise SettingsError(f"{path} does not exist: deploy the release again")
     _check_gpus()
-    if not (settings.model / "config.json").is_file():
+    if not _readable(settings.model / "config.json"):
         raise SettingsError(
             f"the model is not at {settings.model}: bring its disk back, or run "
             "playbooks/stage.yml, which brings the model"
         )
     _check_port(settings)
     _check_disk()
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:  # Python before 3.14 does not swallow it
+        raise SettingsError(
+            f"{path} may not be read by the user of the service: see the modes of the directories "
+            "above it, and that it does not lie below /home or /root, which the unit hides"
+        ) from error
 
 
 def _check_gpus() -> None:

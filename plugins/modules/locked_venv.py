@@ -121,6 +121,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_interpreter import (
@@ -151,6 +152,11 @@ REMEDIES: list[tuple[str, str]] = [
         "provided package locations",
         "python_release_offline is set: bring the missing files to a directory of "
         "python_release_find_links",
+    ),
+    (
+        "Failed to read `--find-links` URL",
+        "check that this host reaches the addresses of python_release_find_links, or set "
+        "python_release_proxy",
     ),
     (
         "Failed to read `--find-links`",
@@ -205,6 +211,11 @@ def builder_environment(params: dict[str, Any]) -> dict[str, str]:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         **given,
     }
+
+
+def password_of(address: str) -> str:
+    """The password in a URL, or an empty string."""
+    return unquote(urlsplit(address).password or "")
 
 
 def remedy_for(output: str) -> str:
@@ -294,6 +305,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    # Directories are no secret, and a URL of them may hold one.
+    module.no_log_values.update(filter(None, map(password_of, params["find_links"])))
     directory = Path(params["directory"])
 
     def name_of(version: str) -> str:

@@ -12,6 +12,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_groups import 
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_instances import check_instances
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_links import check_links
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_login import check_login
+from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_paths import check_paths
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_placeholders import (
     check_placeholders,
 )
@@ -31,7 +32,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._check_vllm_options i
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._findings import Finding
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Fleet
 
-_PER_HOST = (check_production, check_secrets, check_ports, check_alerting)
+_PER_HOST = (check_production, check_secrets, check_ports, check_alerting, check_paths)
 _PER_GROUP = {
     "inference": (check_instances, check_timing),
     "chat": (check_chat, check_login),

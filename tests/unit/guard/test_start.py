@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,21 @@ def test_model_that_is_not_there(release: Release) -> None:
     assert status == 78
     assert f"the model is not at {release.path}/model" in output
     assert "playbooks/stage.yml" in output
+
+
+def test_model_that_may_not_be_read(release: Release) -> None:
+    """Played, since root may read everything: as below /home, which the unit hides."""
+    release.save()
+    code = (
+        "import pathlib, sys; sys.path.insert(0, 'guard'); import llm_guard\n"
+        "def is_file(path): raise PermissionError(13, 'Permission denied')\n"
+        "pathlib.Path.is_file = is_file; sys.exit(llm_guard.main(['run', 'qwen']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=release.path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78, done
+    assert "config.json may not be read by the user of the service" in done.stdout + done.stderr
 
 
 def test_full_disk(release: Release) -> None:

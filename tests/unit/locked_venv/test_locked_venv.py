@@ -146,6 +146,24 @@ def test_offline_asks_no_index(
     assert "127.0.0.1" not in refused["msg"]
 
 
+def test_password_of_a_directory_of_wheels_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run(
+        capsys,
+        directory=str(tmp_path / "venvs"),
+        requirements="tiny==1 --hash=sha256:" + "0" * 64,
+        python=sys.executable,
+        find_links=["http://builder:of-the-wheels@127.0.0.1:9/wheels/"],
+        cache=str(tmp_path / "cache"),
+        offline=True,
+        uv=shutil.which("uv"),
+    )
+    assert refused["failed"] is True
+    assert "of-the-wheels" not in str(refused)
+    assert "reaches the addresses of python_release_find_links" in refused["msg"], refused["msg"]
+
+
 def test_environment_whose_python_is_gone_is_built_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -339,6 +339,17 @@ CASES: dict[str, Case] = {
         "vllm_restart_interval_seconds",
         ["never give up", "Set it to 0, which computes it, or to 3153 or more"],
     ),
+    # What the sandbox hides.
+    "models at home": (
+        {"model_root": "/home/models"},
+        "model_root",
+        ["below /home", "its sandbox hides it", "/srv"],
+    ),
+    "environments in a directory for a while": (
+        {"python_release_directory": "/var/tmp"},
+        "python_release_directory",
+        ["below /var/tmp"],
+    ),
     "hang found late": (
         {"vllm_watch_failures": 50},
         "vllm_watch_failures",
