@@ -41,7 +41,7 @@ def load(path: str, *beside: str) -> Any:
     return module
 
 
-guard: Any = load("files/guard/guard_settings.py", "plugins/module_utils")
+guard: Any = load("files/guard/guard_settings.py", "files/guard", "plugins/module_utils")
 chat: Any = load("files/chat/gpufleet_chat/settings.py", "files/chat")
 
 # Our variables, and where the guard finds their values.
