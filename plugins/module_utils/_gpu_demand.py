@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-
-from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import WEIGHTS
 
 _GIB = 2**30
 # vLLM's default for gpu_memory_utilization.
@@ -22,6 +21,8 @@ WORKING = 1 * _GIB
 # Bytes of one number of the cache, by the beginning of kv_cache_dtype.
 _CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
 _SCALES = {"k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+# vLLM loads the first of these that a model has at its top, and nothing from folders below.
+_LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
 
@@ -152,11 +153,32 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def weights_in(folder: Path) -> int | None:
-    """Bytes of all weights in a model's directory, None where it holds none."""
-    files = [path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()]
-    # Some models bring the same weights in a second format, which vLLM does not load.
-    safe = [path for path in files if path.suffix == ".safetensors"]
-    return sum(path.stat().st_size for path in safe or files) or None
+    """Bytes of the weights that vLLM loads from a model's directory, None where it holds none."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    sizes = {path.name: path.stat().st_size for path in files if path.is_file()}
+    return loaded_weights(sizes, _indexed(folder))
+
+
+def loaded_weights(sizes: Mapping[str, int], indexed: Collection[str]) -> int | None:
+    """Bytes of the weights that vLLM loads, by the sizes of a model's files; None without any.
+
+    Of several files of one kind only those count that are `indexed`, where there are such.
+    """
+    for pattern in _LOADED:
+        found = [name for name in sizes if "/" not in name and fnmatchcase(name, pattern)]
+        if found:
+            kept = [name for name in found if name in indexed] or found
+            return sum(sizes[name] for name in kept) or None
+    return None
+
+
+def _indexed(folder: Path) -> set[str]:
+    """Files that the index of a model's weights names, none without an index."""
+    try:
+        document = json.loads((folder / "model.safetensors.index.json").read_bytes())
+        return set(document["weight_map"].values())
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return set()
 
 
 def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -176,6 +176,10 @@ options:
         description: Bytes of the directory on the control node.
         type: int
         default: 0
+      weights:
+        description: Bytes of the weights that vLLM loads from there.
+        type: int
+        default: 0
       url:
         description: Address of an archive.
         type: str
@@ -472,6 +476,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "source": option("str", "hub", choices=["hub", "path", "url"]),
             "path": option("str", ""),
             "size": option("int", 0),
+            "weights": option("int", 0),
             "url": option("str", ""),
             "config": option("dict", {}),
         },

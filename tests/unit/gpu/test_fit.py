@@ -263,7 +263,7 @@ def test_what_is_known_of_a_model_on_a_hub(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_a_model_on_the_control_node(tmp_path: Path) -> None:
-    model = Model(MODEL.variable, "a/b", "v1", "path", size=GIB, config=QWEN3)
+    model = Model(MODEL.variable, "a/b", "v1", "path", size=3 * GIB, weights=GIB, config=QWEN3)
     (found,) = demands([INSTANCE], [model], Access(tmp_path), {})
     assert (found.weights, found.config) == (GIB, QWEN3)
 
@@ -274,7 +274,74 @@ def test_a_model_that_cannot_be_reached(tmp_path: Path) -> None:
     assert (found.weights, found.config) == (None, None)
 
 
-def test_weights_in_two_formats_are_counted_once(tmp_path: Path) -> None:
+# Files by name, each as large as its number, and how much of them vLLM loads.
+REPOSITORIES: dict[str, tuple[dict[str, int], int | None]] = {
+    "two formats": ({"model.safetensors": 100, "pytorch_model.bin": 90}, 100),
+    "two formats, none of them safe": ({"pytorch_model.bin": 90, "model.pt": 80}, 90),
+    "as they were trained, in a folder": (
+        {
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+            "original/model.safetensors": 50,
+        },
+        50,
+    ),
+    "as Mistral loads them, beside shards": (
+        {
+            "consolidated.safetensors": 49,
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+        },
+        49,
+    ),
+    "whole, beside shards": (
+        {
+            "model.safetensors": 51,
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+        },
+        50,
+    ),
+    "in folders alone": ({"unet/model.safetensors": 10}, None),
+}
+
+
+@pytest.fixture(params=REPOSITORIES)
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, int | None]:
+    """A model that holds its weights more than once, and the bytes of those that count."""
+    files, expected = REPOSITORIES[request.param]
+    folder = tmp_path / "source"
+    for name, size in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(size))
+    shards = [name for name in files if "-of-" in name]
+    if shards:
+        index = {"weight_map": {f"layer{n}": name for n, name in enumerate(shards)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text("{}")
+    return folder, expected
+
+
+def test_weights_that_are_there_twice_are_counted_once(
+    repository: tuple[Path, int | None],
+) -> None:
+    folder, expected = repository
+    assert weights_in(folder) == expected
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
+def test_weights_that_a_hub_has_twice_are_counted_once(
+    repository: tuple[Path, int | None], tmp_path: Path, kind: str
+) -> None:
+    folder, expected = repository
+    with fake_hub.serving(folder) as hub:
+        access = Access(tmp_path / "models", hub=kind, endpoint=hub.url)
+        results = in_parallel(description_jobs([MODEL], access))
+    (found,) = demands([INSTANCE], [MODEL], access, results)
+    assert found.weights == expected
+
+
+def test_an_index_that_cannot_be_read_hides_no_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(100))
-    (tmp_path / "pytorch_model.bin").write_bytes(bytes(100))
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
     assert weights_in(tmp_path) == 100

@@ -199,6 +199,7 @@ def test_a_model_on_the_control_node_is_looked_at_there(tmp_path: Path) -> None:
     (model,) = options("inference", vllm_instances=[instance])["models"]
     assert (model["source"], model["path"]) == ("path", "")
     assert model["size"] == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
+    assert model["weights"] == (tmp_path / "model" / "model.safetensors").stat().st_size
     assert model["config"] == json.loads((tmp_path / "model" / "config.json").read_text())
 
     (tmp_path / "model" / "config.json").unlink()
