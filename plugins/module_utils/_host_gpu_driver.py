@@ -30,14 +30,15 @@ _RELOAD = (
 )
 
 
-def check_driver(gpus: Gpus, cuda: str, managed: bool) -> Seen:
+def check_driver(gpus: Gpus, cuda: str, managed: bool, switched: bool = False) -> Seen:
     """Judge the driver for vLLM's `cuda`, such as 13.0; nothing is judged where that is empty.
 
     `managed`: the role nvidia_driver is to bring the driver, so what it cures refuses nothing.
+    `switched`: the host has NVSwitches, also where none is on PCI.
     """
     driver = gpus.driver
     curable = [*_absent(gpus), *_branch(gpus, cuda), *_mismatch(gpus), *_kernels(driver)]
-    curable += [*_fabric_manager(gpus), *_devices(driver)]
+    curable += [*_fabric_manager(gpus, switched), *_devices(driver)]
     if managed:
         curable = [replace(finding, severity=WARNING) for finding in curable]
     loaded = driver.loaded or "not loaded"
@@ -193,26 +194,29 @@ def _devices(driver: Driver) -> Iterator[Finding]:
         )
 
 
-def _fabric_manager(gpus: Gpus) -> Iterator[Finding]:
+def _fabric_manager(gpus: Gpus, switched: bool) -> Iterator[Finding]:
     """With NVSwitches, CUDA starts only when a Fabric Manager of the driver's version runs."""
     version, loaded = gpus.fabric_manager, gpus.driver.loaded
-    if not gpus.switches or not loaded:
+    if not (gpus.switches or switched) or not loaded:
         return
+    has = "This host has NVSwitches"
+    start = "systemctl enable --now nvidia-fabricmanager"
     package = f"nvidia-fabricmanager-{loaded.partition('.')[0]}"
+    if not gpus.switches:
+        has += ", as nvidia_driver_fabric_manager says"
+        package = f"nvlink5-{loaded.partition('.')[0]}"
     if version != loaded:
         here = f"it is {version}" if version else "there is none"
         yield Finding(
             VARIABLE,
-            f"This host has NVSwitches, whose Fabric Manager must be {loaded} as the driver; "
-            f"{here}.",
-            f"Install {package} in the version {loaded}, then systemctl enable --now "
-            "nvidia-fabricmanager",
+            f"{has}; their Fabric Manager must be {loaded} as the driver; {here}.",
+            f"Install {package} in the version {loaded}, then {start}",
         )
     elif not gpus.fabric_manager_active:
         yield Finding(
             VARIABLE,
-            "This host has NVSwitches, and its Fabric Manager does not run.",
-            "systemctl enable --now nvidia-fabricmanager",
+            f"{has}; their Fabric Manager does not run.",
+            start if gpus.switches else f"{start}; it needs nvlsm, which comes with {package}.",
         )
 
 

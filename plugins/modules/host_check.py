@@ -202,6 +202,10 @@ options:
         description: Whether a role brings the driver. What it will cure is a warning then.
         type: bool
         default: false
+      switched:
+        description: Whether the host has NVSwitches, also where none is on PCI.
+        type: bool
+        default: false
   model_access:
     description: How models are reached, as the variables C(model_*) say.
     type: dict
@@ -485,7 +489,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "dict",
         {},
         apply_defaults=True,
-        options={"cuda": option("str", ""), "driver_managed": option("bool", False)},
+        options={
+            "cuda": option("str", ""),
+            "driver_managed": option("bool", False),
+            "switched": option("bool", False),
+        },
     ),
     "model_access": option(
         "dict",
@@ -681,7 +689,7 @@ def check_gpus(
     def look_at_driver() -> Seen:
         read.append(read_gpus(run_command))
         checks.gpus = read[0].as_dict()
-        return check_driver(read[0], gpu["cuda"], gpu["driver_managed"])
+        return check_driver(read[0], gpu["cuda"], gpu["driver_managed"], gpu["switched"])
 
     checks.run("driver", look_at_driver)
     for gpus in read:

@@ -270,6 +270,7 @@ def host_options(
         options["gpu"] = {
             "cuda": _cuda(locks),
             "driver_managed": values["nvidia_driver_state"] == "present",
+            "switched": values["nvidia_driver_fabric_manager"] == "always",
         }
         options["model_access"] = {
             "root": values["model_root"],

@@ -176,7 +176,7 @@ DRIVER = {
     "Fabric Manager down": Case(
         lambda host: fabric_manager(host, VERSION, "failed"),
         "error",
-        "its Fabric Manager does not run",
+        "their Fabric Manager does not run",
         "systemctl enable --now nvidia-fabricmanager",
     ),
     "no nvidia-uvm": Case(
@@ -202,6 +202,20 @@ def test_driver(host: FakeHost, name: str) -> None:
     assert finding.severity == case.severity
     assert case.problem in finding.problem
     assert case.remedy in finding.remedy
+
+
+def test_nvswitches_that_are_not_on_pci(host: FakeHost) -> None:
+    def found() -> Finding:
+        (finding,) = check_driver(host.gpus(), "13.0", managed=False, switched=True).findings
+        return finding
+
+    assert "as nvidia_driver_fabric_manager says; their Fabric Manager must be" in found().problem
+    assert f"Install nvlink5-580 in the version {VERSION}" in found().remedy
+    host.programs["nv-fabricmanager --version"] = f"Fabric Manager version is : {VERSION}\n"
+    assert "does not run" in found().problem
+    assert "needs nvlsm" in found().remedy
+    host.programs["systemctl is-active nvidia-fabricmanager"] = "active\n"
+    assert check_driver(host.gpus(), "13.0", managed=False, switched=True).findings == []
 
 
 def test_without_modinfo_no_module_is_missed(host: FakeHost) -> None:

@@ -187,6 +187,12 @@ def test_the_driver_is_to_come_unless_it_is_to_go() -> None:
     assert options("inference", nvidia_driver_state="absent")["gpu"]["driver_managed"] is False
 
 
+def test_nvswitches_may_be_where_pci_shows_none() -> None:
+    assert options("inference")["gpu"]["switched"] is False
+    wanted = {"nvidia_driver_fabric_manager": "always"}
+    assert options("inference", **wanted)["gpu"]["switched"] is True
+
+
 def test_hosts_with_gpus_get_a_driver() -> None:
     assert "nvidia_driver" in roles_of(frozenset({"inference", "gateway"}))
     assert "nvidia_driver" not in roles_of(frozenset({"chat", "gateway"}))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.unit.nvidia_driver.rendered import Rendered
+from tests.unit.nvidia_driver.rendered import ROLE, Rendered
 
 # In NVIDIA's repository they have the versions of all its branches.
 BESIDE = ("nvidia-modprobe", "nvidia-persistenced")
@@ -40,3 +42,36 @@ def test_versions_of_their_own_are_left_alone_in_a_distributions_archive(system:
     for name in BESIDE:
         assert priority(preferences, name, "535.171.04-1") == 500
         assert priority(preferences, name, "580.95.05-1") == 500
+
+
+def packages(system: str, source: str, switches: list[str], **variables: Any) -> list[str]:
+    """Entries of packages with the driver's version that the role asks for."""
+    tasks = yaml.safe_load((ROLE / "tasks/present.yml").read_text())
+    (task,) = [task for task in tasks if "gpufleet.llm.nvidia_driver_packages" in task]
+    there = {
+        "nvidia_driver_source": source,
+        "__nvidia_driver_before": {"gpus": {"switches": switches}},
+        "__nvidia_driver_set": {},
+        **variables,
+    }
+    there["__nvidia_driver_set"] = Rendered(system, there).value(
+        task["vars"]["__nvidia_driver_set"]
+    )
+    entries = Rendered(system, there).value(task["gpufleet.llm.nvidia_driver_packages"]["driver"])
+    return [str(entry) for entry in entries]
+
+
+NVLINK5 = "nvlink5-580|nvlink5"
+
+
+@pytest.mark.parametrize("system", ["Debian", "Ubuntu", "RedHat"])
+def test_nvswitches_that_are_not_on_pci_get_their_subnet_manager(system: str) -> None:
+    always = {"nvidia_driver_fabric_manager": "always"}
+    hidden = packages(system, "nvidia", [], **always)
+    assert NVLINK5 in hidden
+    assert [entry for entry in hidden if "nvidia-fabricmanager" in entry]
+    # Before Blackwell they are on PCI, and have no such manager.
+    seen = packages(system, "nvidia", ["0000:05:00.0"], **always)
+    assert NVLINK5 not in seen
+    assert [entry for entry in seen if "nvidia-fabricmanager" in entry]
+    assert NVLINK5 not in packages(system, "nvidia", [])
