@@ -349,7 +349,9 @@ CARDS = {
     "silent": Case(silent, "error", "does not answer on its bus", "Restart the host"),
     "unusable": Case(unusable, "error", "NVML says: the card must be reset.", "journalctl"),
     "was lost": Case(reset_since, "warning", "Xid 79 (it has fallen off", "card replaced"),
-    "persistence off": Case(sleepy, "warning", "persistence mode off", "nvidia-persistenced"),
+    "persistence off": Case(
+        sleepy, "warning", "persistence mode off", "nvidia-smi --persistence-mode=1"
+    ),
     "no kernel log": Case(no_log, "warning", "The kernel log cannot be read", "journalctl"),
 }
 

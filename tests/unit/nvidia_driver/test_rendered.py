@@ -26,9 +26,7 @@ def priority(preferences: str, name: str, version: str) -> int:
 
 @pytest.mark.parametrize("system", ["Debian", "Ubuntu"])
 @pytest.mark.parametrize("source", ["nvidia", "local"])
-def test_an_upgrade_stays_within_the_branch_in_nvidias_repository(
-    system: str, source: str
-) -> None:
+def test_an_upgrade_stays_within_the_branch_in_nvidias_repository(system: str, source: str) -> None:
     preferences = Rendered(system, {"nvidia_driver_source": source}).file("apt/preferences.j2")
     for name in ("nvidia-kernel-open-dkms", "libnvidia-compute", *BESIDE):
         ours, later = (priority(preferences, name, v) for v in ("580.95.05-1", "610.43.02-1"))
@@ -61,6 +59,7 @@ def packages(system: str, source: str, switches: list[str], **variables: Any) ->
     return [str(entry) for entry in entries]
 
 
+UNITS = "{{ __nvidia_driver_units }}"
 NVLINK5 = "nvlink5-580|nvlink5"
 
 
@@ -75,3 +74,23 @@ def test_nvswitches_that_are_not_on_pci_get_their_subnet_manager(system: str) ->
     assert NVLINK5 not in seen
     assert [entry for entry in seen if "nvidia-fabricmanager" in entry]
     assert NVLINK5 not in packages(system, "nvidia", [])
+
+
+def test_gpus_are_kept_awake_also_where_the_daemon_is_told_not_to() -> None:
+    """As by Ubuntu, with --no-persistence-mode."""
+    assert "ExecStartPost=-/usr/bin/nvidia-smi --persistence-mode=1" in (
+        Rendered("Ubuntu").file("nvidia-driver-persistence.conf").splitlines()
+    )
+    places = [unit["dest"] + unit["src"] for unit in Rendered("Ubuntu").value(UNITS)]
+    folder = "/etc/systemd/system/nvidia-persistenced.service.d"
+    assert f"{folder}/nvidia-driver-persistence.conf" in places
+
+
+def test_every_unit_goes_with_the_driver() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/absent.yml").read_text())
+    (task,) = [task for task in tasks if "ansible.builtin.file" in task]
+    there = {"__nvidia_driver_keys": {"files": []}}
+    removed = Rendered("Ubuntu", there).value(task["loop"])
+    for unit in Rendered("Ubuntu").value(UNITS):
+        place, name = unit["dest"], unit["src"]
+        assert (place + name if place.endswith("/") else place) in removed
