@@ -23,6 +23,8 @@ _CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4
 _SCALES = {"k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
 # vLLM loads the first of these that a model has at its top, and nothing from folders below.
 _LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+# How models of experts, which one request uses a few of, tell their number.
+_EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
 
@@ -56,10 +58,14 @@ class Demand:
         return int(self.options.get("pipeline-parallel-size") or 1)
 
     @property
+    def data_parallel(self) -> int:
+        """Groups of cards that each answer requests of their own."""
+        return int(self.options.get("data-parallel-size") or 1)
+
+    @property
     def card_count(self) -> int:
         """Cards that vLLM will use."""
-        replicas = int(self.options.get("data-parallel-size") or 1)
-        return self.tensor_parallel * self.pipeline_parallel * replicas
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @property
     def cards(self) -> tuple[int, ...]:
@@ -80,8 +86,8 @@ class Demand:
     @property
     def weights_on_card(self) -> int | None:
         """Bytes of weights on each card, where they can be told."""
-        if self.weights is None:
-            return None
+        if self.weights is None or (self.data_parallel > 1 and self._has_experts):
+            return None  # of several groups, each card has a part of the experts and all else
         size: float = self.weights
         if self.options.get("quantization") and not quantization_config(self.config):
             if self.options["quantization"] != "fp8":
@@ -118,6 +124,11 @@ class Demand:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
         return int(layers * numbers * self._number_bytes(config))
+
+    @property
+    def _has_experts(self) -> bool:
+        config = _text_config(self.config)
+        return any(config.get(name) for name in _EXPERTS)
 
     def _number_bytes(self, config: Mapping[str, Any]) -> float:
         asked = str(self.options.get("kv-cache-dtype") or "auto")

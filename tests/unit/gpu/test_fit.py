@@ -128,6 +128,22 @@ def test_a_model_that_is_quantised_while_it_is_loaded() -> None:
     assert demand(0, cpu_offload_gb=0.5).weights_on_card == GIB // 2
 
 
+@pytest.mark.parametrize("name", ["n_routed_experts", "num_experts", "num_local_experts"])
+def test_experts_are_shared_among_groups_of_cards(host: FakeHost, name: str) -> None:
+    """DeepSeek-V3 has 641 GiB of weights, for eight cards with 141 GiB each."""
+    for number in range(1, 8):
+        host.card(f"0000:{0x40 + number:x}:00.0")
+    spread = {"weights": 641 * GIB, "tensor_parallel_size": 1, "data_parallel_size": 8}
+    config = {**QWEN3, name: 256}
+    assert fit(host, demand(*range(8), config=config, **spread)) == []
+    assert demand(0, config={"text_config": config}, **spread).weights_on_card is None
+    # In one group, tensor parallelism shares them like all else.
+    assert demand(*range(8), config=config, weights=641 * GIB).weights_on_card == 641 * GIB // 8
+    # Without experts, each group has all of them.
+    assert fit(host, demand(*range(8), **spread))
+    assert demand(0, 1, tensor_parallel_size=1, data_parallel_size=2).weights_on_card == GIB
+
+
 def test_a_cache_of_a_given_size(host: FakeHost) -> None:
     assert fit(host, demand(0, kv_cache_memory_bytes=100 * GIB)) == []
     assert "more than the card has" in one(host, demand(0, kv_cache_memory_bytes=150 * GIB)).problem
