@@ -30,22 +30,27 @@ _RELOAD = (
 )
 
 
-def check_driver(gpus: Gpus, cuda: str, managed: bool, switched: bool = False) -> Seen:
+def check_driver(
+    gpus: Gpus, cuda: str, managed: bool, switched: bool = False, signed: bool = False
+) -> Seen:
     """Judge the driver for vLLM's `cuda`, such as 13.0; nothing is judged where that is empty.
 
     `managed`: the role nvidia_driver is to bring the driver, so what it cures refuses nothing.
     `switched`: the host has NVSwitches, also where none is on PCI.
+    `signed`: the modules that the role brings are signed by the distribution.
     """
     driver = gpus.driver
     curable = [*_absent(gpus), *_branch(gpus, cuda), *_mismatch(gpus), *_kernels(driver)]
     curable += [*_fabric_manager(gpus, switched), *_devices(driver)]
+    incurable = [*_nvml(gpus)]
+    (curable if signed else incurable).extend(_secure_boot(driver))
     if managed:
         curable = [replace(finding, severity=WARNING) for finding in curable]
     loaded = driver.loaded or "not loaded"
     kind = ", open module" if driver.open_module else ""
     boot = ", Secure Boot" if driver.secure_boot else ""
     text = f"{loaded}{kind}, user space {gpus.user_space or 'absent'}{boot}"
-    return Seen(text, [*curable, *_secure_boot(driver), *_nvml(gpus)])
+    return Seen(text, [*curable, *incurable])
 
 
 def _running(driver: Driver) -> Kernel | None:
@@ -165,7 +170,8 @@ def _refused_by_firmware(driver: Driver, kernel: Kernel | None) -> bool:
     """Whether Secure Boot is in the way of the module that is installed."""
     if not driver.secure_boot or driver.loaded or not kernel or not kernel.module:
         return False
-    return kernel.signer is None or driver.own_key_enrolled is False
+    # Only what was built here is signed with the host's own key.
+    return kernel.signer is None or (kernel.dkms is not None and driver.own_key_enrolled is False)
 
 
 def _secure_boot(driver: Driver) -> Iterator[Finding]:

@@ -202,6 +202,10 @@ options:
         description: Whether a role brings the driver. What it will cure is a warning then.
         type: bool
         default: false
+      driver_source:
+        description: Where that role has it from, C(auto) for the distribution on Ubuntu alone.
+        type: str
+        default: ""
       switched:
         description: Whether the host has NVSwitches, also where none is on PCI.
         type: bool
@@ -492,6 +496,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         options={
             "cuda": option("str", ""),
             "driver_managed": option("bool", False),
+            "driver_source": option("str", ""),
             "switched": option("bool", False),
         },
     ),
@@ -689,7 +694,11 @@ def check_gpus(
     def look_at_driver() -> Seen:
         read.append(read_gpus(run_command))
         checks.gpus = read[0].as_dict()
-        return check_driver(read[0], gpu["cuda"], gpu["driver_managed"], gpu["switched"])
+        # As the role chooses: elsewhere the distributions' modules are built on the host.
+        ubuntu = read_system(run_command).distribution == "ubuntu"
+        signed = ubuntu and gpu["driver_source"] in ("auto", "distribution")
+        managed, switched = gpu["driver_managed"], gpu["switched"]
+        return check_driver(read[0], gpu["cuda"], managed, switched, signed)
 
     checks.run("driver", look_at_driver)
     for gpus in read:

@@ -270,6 +270,7 @@ def host_options(
         options["gpu"] = {
             "cuda": _cuda(locks),
             "driver_managed": values["nvidia_driver_state"] == "present",
+            "driver_source": values["nvidia_driver_source"],
             "switched": values["nvidia_driver_fabric_manager"] == "always",
         }
         options["model_access"] = {

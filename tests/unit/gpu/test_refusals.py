@@ -281,6 +281,21 @@ def test_what_no_role_can_cure_refuses_all_the_same(host: FakeHost) -> None:
     assert finding.severity == "error"
 
 
+def test_signed_modules_that_a_role_will_bring_refuse_nothing(host: FakeHost) -> None:
+    secure_boot_unknown_key(host)
+    (finding,) = check_driver(host.gpus(), "13.0", managed=True, signed=True).findings
+    assert finding.severity == "warning"
+    assert "Secure Boot is on" in finding.problem
+
+
+def test_a_key_of_the_host_says_nothing_of_modules_that_others_signed(host: FakeHost) -> None:
+    secure_boot_unknown_key(host)
+    host.kernel(KERNEL, signer="Canonical Ltd. Kernel Module Signing")
+    host.dkms(None)
+    (finding,) = driver(host)
+    assert "is installed and not loaded" in finding.problem
+
+
 def test_an_older_cuda_takes_an_older_driver(host: FakeHost) -> None:
     old_driver(host)
     assert driver(host, cuda="12.8") == []

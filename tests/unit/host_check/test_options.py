@@ -187,6 +187,10 @@ def test_the_driver_is_to_come_unless_it_is_to_go() -> None:
     assert options("inference", nvidia_driver_state="absent")["gpu"]["driver_managed"] is False
 
 
+def test_where_the_driver_comes_from_is_told() -> None:
+    assert options("inference")["gpu"]["driver_source"] == "auto"
+
+
 def test_nvswitches_may_be_where_pci_shows_none() -> None:
     assert options("inference")["gpu"]["switched"] is False
     wanted = {"nvidia_driver_fabric_manager": "always"}
