@@ -20,7 +20,11 @@ _UTILIZATION = 0.92
 WORKING = 1 * _GIB
 # Bytes of one number of the cache, by the beginning of kv_cache_dtype.
 _CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
-_SCALES = {"k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+_SCALES = {
+    letter: base**power
+    for base, letters in ((10**3, "kmgt"), (2**10, "KMGT"))
+    for power, letter in enumerate(letters, 1)
+}
 # vLLM loads the first of these that a model has at its top, and nothing from folders below.
 _LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 # How models of experts, which one request uses a few of, tell their number.

@@ -149,6 +149,25 @@ def test_a_cache_of_a_given_size(host: FakeHost) -> None:
     assert "more than the card has" in one(host, demand(0, kv_cache_memory_bytes=150 * GIB)).problem
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (5000, 5000),
+        ("5k", 5_000),
+        ("5K", 5 * 2**10),
+        ("2.5m", 2_500_000),
+        ("5M", 5 * 2**20),
+        ("1.5g", 1_500_000_000),
+        ("20G", 20 * GIB),
+        ("1t", 10**12),
+        ("1T", 2**40),
+        ("20GB", None),
+    ],
+)
+def test_sizes_are_read_as_vllm_reads_them(given: object, expected: int | None) -> None:
+    assert demand(0, kv_cache_memory_bytes=given).cache_bytes == expected
+
+
 def test_gpus_that_are_not_there(host: FakeHost) -> None:
     finding = one(host, demand(0, 3))
     assert finding.variable == "vllm_instances[qwen3].gpus"
