@@ -18,8 +18,8 @@ _GIB = 2**30
 _UTILIZATION = 0.92
 # Activations, CUDA graphs and CUDA itself on each card: an estimate, for what is not counted.
 WORKING = 1 * _GIB
-# Bytes of one number of the cache, by the beginning of kv_cache_dtype.
-_CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
+# Bytes of one number, by the beginning of its dtype or kv_cache_dtype; two of all others.
+_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
 _SCALES = {
     letter: base**power
     for base, letters in ((10**3, "kmgt"), (2**10, "KMGT"))
@@ -93,7 +93,10 @@ class Demand:
         if self.weights is None or (self.data_parallel > 1 and self._has_experts):
             return None  # of several groups, each card has a part of the experts and all else
         size: float = self.weights
-        if self.options.get("quantization") and not quantization_config(self.config):
+        quantised = quantization_config(self.config)
+        if self._stored_dtype and not quantised:
+            size *= _bytes_of(self._loaded_dtype) / _bytes_of(self._stored_dtype)
+        if self.options.get("quantization") and not quantised:
             if self.options["quantization"] != "fp8":
                 return None
             size /= 2  # quantised while it is loaded, from two bytes to one
@@ -127,26 +130,36 @@ class Demand:
             if not kept or not width:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
-        return int(layers * numbers * self._number_bytes(config))
+        return int(layers * numbers * self._number_bytes())
 
     @property
     def _has_experts(self) -> bool:
         config = _text_config(self.config)
         return any(config.get(name) for name in _EXPERTS)
 
-    def _number_bytes(self, config: Mapping[str, Any]) -> float:
+    @property
+    def _stored_dtype(self) -> str:
+        """What the weights are, as config.json says; empty where it does not."""
+        parts = (self.config or {}, _text_config(self.config))
+        named = (part.get(name) for part in parts for name in ("torch_dtype", "dtype"))
+        return str(next(filter(None, named), ""))
+
+    @property
+    def _loaded_dtype(self) -> str:
+        """What vLLM makes of weights that are not quantised; empty where it is unknown."""
+        asked = str(self.options.get("dtype") or "auto")
+        if asked != "auto":
+            return "float32" if asked == "float" else asked
+        return "bfloat16" if self._stored_dtype == "float32" else self._stored_dtype
+
+    def _number_bytes(self) -> float:
         asked = str(self.options.get("kv-cache-dtype") or "auto")
         if asked == "auto":
             quantised = quantization_config(self.config)
             if quantised.get("kv_cache_scheme") or quantised.get("kv_cache_quant_algo"):
                 return 1.0
-            asked = str(self.options.get("dtype") or "auto")
-        if asked == "auto":
-            asked = str(config.get("torch_dtype") or config.get("dtype") or "")
-            asked = "bfloat16" if asked == "float32" else asked  # as vLLM loads it
-        if asked == "float":
-            asked = "float32"
-        return next((size for name, size in _CACHE_BYTES.items() if asked.startswith(name)), 2.0)
+            asked = self._loaded_dtype
+        return _bytes_of(asked)
 
 
 def quantization_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -194,6 +207,10 @@ def _indexed(folder: Path) -> set[str]:
         return set(document["weight_map"].values())
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return set()
+
+
+def _bytes_of(dtype: str) -> float:
+    return next((size for name, size in _BYTES.items() if dtype.startswith(name)), 2.0)
 
 
 def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:

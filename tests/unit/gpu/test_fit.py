@@ -128,6 +128,32 @@ def test_a_model_that_is_quantised_while_it_is_loaded() -> None:
     assert demand(0, cpu_offload_gb=0.5).weights_on_card == GIB // 2
 
 
+@pytest.mark.parametrize(
+    ("stored", "options", "expected"),
+    [
+        ("float32", {}, GIB // 2),
+        ("float32", {"dtype": "float16"}, GIB // 2),
+        ("float32", {"dtype": "float"}, GIB),
+        ("float32", {"quantization": "fp8"}, GIB // 4),
+        ("bfloat16", {}, GIB),
+        ("bfloat16", {"dtype": "half"}, GIB),
+        ("bfloat16", {"dtype": "float32"}, GIB * 2),
+        (None, {"dtype": "float32"}, GIB),
+    ],
+)
+def test_weights_are_as_large_as_they_are_loaded(
+    stored: str | None, options: Any, expected: int
+) -> None:
+    plain = {key: value for key, value in QWEN3.items() if key != "quantization_config"}
+    config = {**plain, "torch_dtype": stored}
+    assert demand(0, config=config, **options).weights_on_card == expected
+    newer = {"dtype": stored, "text_config": {**plain, "torch_dtype": None}}
+    assert demand(0, config=newer, **options).weights_on_card == expected
+    # What is quantised keeps its format.
+    quantised = {**QWEN3, "torch_dtype": stored}
+    assert demand(0, config=quantised, dtype="float32").weights_on_card == GIB
+
+
 @pytest.mark.parametrize("name", ["n_routed_experts", "num_experts", "num_local_experts"])
 def test_experts_are_shared_among_groups_of_cards(host: FakeHost, name: str) -> None:
     """DeepSeek-V3 has 641 GiB of weights, for eight cards with 141 GiB each."""
