@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpufleet.llm.plugins.module_utils._driver_packages import choose
 
 from tests.unit.nvidia_driver.rendered import ROLE, Rendered
+from tests.unit.nvidia_driver.test_packages import Memory
 
 # In NVIDIA's repository they have the versions of all its branches.
 BESIDE = ("nvidia-modprobe", "nvidia-persistenced")
@@ -74,6 +76,30 @@ def test_nvswitches_that_are_not_on_pci_get_their_subnet_manager(system: str) ->
     assert NVLINK5 not in seen
     assert [entry for entry in seen if "nvidia-fabricmanager" in entry]
     assert NVLINK5 not in packages(system, "nvidia", [])
+
+
+# What Ubuntu's own archive and NVIDIA's repository have together.
+BOTH = {
+    "nvidia-fabricmanager-580": ["580.126.09-0ubuntu0.24.04.1"],
+    "nvidia-fabricmanager": ["610.43.02-1ubuntu1", "580.126.09-1", "580.95.05-1"],
+    "nvidia-fabricmanager-575": ["575.57.08-1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("branch", "expected"),
+    [
+        (580, ("nvidia-fabricmanager", "580.126.09-1")),
+        (610, ("nvidia-fabricmanager", "610.43.02-1ubuntu1")),
+        (575, ("nvidia-fabricmanager-575", "575.57.08-1")),
+    ],
+)
+def test_on_ubuntu_fabric_manager_comes_from_where_the_driver_does(
+    branch: int, expected: tuple[str, str]
+) -> None:
+    asked = packages("Ubuntu", "nvidia", ["0000:05:00.0"], nvidia_driver_branch=branch)
+    (entry,) = [entry for entry in asked if "nvidia-fabricmanager" in entry]
+    assert choose(Memory({}, BOTH), entry, str(branch)) == expected
 
 
 def test_gpus_are_kept_awake_also_where_the_daemon_is_told_not_to() -> None:
