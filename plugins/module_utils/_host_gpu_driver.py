@@ -42,8 +42,10 @@ def check_driver(
     driver = gpus.driver
     curable = [*_absent(gpus), *_branch(gpus, cuda), *_mismatch(gpus), *_kernels(driver)]
     curable += [*_fabric_manager(gpus, switched), *_devices(driver)]
-    incurable = [*_nvml(gpus)]
+    incurable: list[Finding] = []
     (curable if signed else incurable).extend(_secure_boot(driver))
+    # Libraries that are missing come with the packages; what is wrong with others stays.
+    (incurable if gpus.user_space else curable).extend(_nvml(gpus))
     if managed:
         curable = [replace(finding, severity=WARNING) for finding in curable]
     loaded = driver.loaded or "not loaded"

@@ -281,6 +281,23 @@ def test_what_no_role_can_cure_refuses_all_the_same(host: FakeHost) -> None:
     assert finding.severity == "error"
 
 
+def test_libraries_that_a_role_will_bring_refuse_nothing(host: FakeHost) -> None:
+    def no_library() -> object:
+        raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+    gpus = read_gpus(host.run_command, host.root, no_library)
+    for managed, severity in ((True, "warning"), (False, "error")):
+        (finding,) = check_driver(gpus, "13.0", managed).findings
+        assert (finding.severity, "cannot open" in finding.problem) == (severity, True)
+
+
+def test_libraries_that_break_refuse_all_the_same(host: FakeHost) -> None:
+    host.libraries(VERSION)
+    host.nvml_status = 999
+    (finding,) = driver(host, managed=True)
+    assert finding.severity == "error"
+
+
 def test_signed_modules_that_a_role_will_bring_refuse_nothing(host: FakeHost) -> None:
     secure_boot_unknown_key(host)
     (finding,) = check_driver(host.gpus(), "13.0", managed=True, signed=True).findings

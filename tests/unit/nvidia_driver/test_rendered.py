@@ -115,7 +115,7 @@ def test_gpus_are_kept_awake_also_where_the_daemon_is_told_not_to() -> None:
 def test_every_unit_goes_with_the_driver() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/absent.yml").read_text())
     (task,) = [task for task in tasks if "ansible.builtin.file" in task]
-    there = {"__nvidia_driver_keys": {"files": []}}
+    there: dict[str, Any] = {"__nvidia_driver_keys": {"files": []}}
     removed = Rendered("Ubuntu", there).value(task["loop"])
     for unit in Rendered("Ubuntu").value(UNITS):
         place, name = unit["dest"], unit["src"]
