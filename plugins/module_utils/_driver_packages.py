@@ -35,6 +35,11 @@ def in_version(version: str, prefix: str) -> bool:
     return upstream == prefix or upstream.startswith((f"{prefix}.", f"{prefix}-"))
 
 
+def _numbers(version: str) -> list[int]:
+    """What a version is sorted by."""
+    return [int(digits) for digits in re.findall(r"\d+", version)]
+
+
 def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """Names that match one of the patterns; those of container tools are never the driver's."""
     wanted = list(patterns)
@@ -203,7 +208,8 @@ class Dnf:
         """Versions that the repositories have of a package, the newest first."""
         form = "%{version}-%{release}\n"
         query = [*self._UNLOCKED, "repoquery", f"--queryformat={form}", name]
-        return list(reversed(_call(self._run, query).split()))
+        # dnf sorts them as words, by which 95 comes after 105.
+        return sorted(_call(self._run, query).split(), key=_numbers, reverse=True)
 
     def refresh(self) -> None:
         """Read the indexes of the repositories anew."""

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-
-from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import WEIGHTS
 
 _GIB = 2**30
 # vLLM's default for gpu_memory_utilization.
 _UTILIZATION = 0.92
 # Activations, CUDA graphs and CUDA itself on each card: an estimate, for what is not counted.
 WORKING = 1 * _GIB
-# Bytes of one number of the cache, by the beginning of kv_cache_dtype.
-_CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
-_SCALES = {"k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20}
+# Bytes of one number, by the beginning of its dtype or kv_cache_dtype; two of all others.
+_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5, "float32": 4.0}
+_SCALES = {
+    letter: base**power
+    for base, letters in ((10**3, "kmgt"), (2**10, "KMGT"))
+    for power, letter in enumerate(letters, 1)
+}
+# vLLM loads the first of these that a model has at its top, and nothing from folders below.
+_LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+# How models of experts, which one request uses a few of, tell their number.
+_EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
 
@@ -55,10 +62,14 @@ class Demand:
         return int(self.options.get("pipeline-parallel-size") or 1)
 
     @property
+    def data_parallel(self) -> int:
+        """Groups of cards that each answer requests of their own."""
+        return int(self.options.get("data-parallel-size") or 1)
+
+    @property
     def card_count(self) -> int:
         """Cards that vLLM will use."""
-        replicas = int(self.options.get("data-parallel-size") or 1)
-        return self.tensor_parallel * self.pipeline_parallel * replicas
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @property
     def cards(self) -> tuple[int, ...]:
@@ -79,10 +90,13 @@ class Demand:
     @property
     def weights_on_card(self) -> int | None:
         """Bytes of weights on each card, where they can be told."""
-        if self.weights is None:
-            return None
+        if self.weights is None or (self.data_parallel > 1 and self._has_experts):
+            return None  # of several groups, each card has a part of the experts and all else
         size: float = self.weights
-        if self.options.get("quantization") and not quantization_config(self.config):
+        quantised = quantization_config(self.config)
+        if self._stored_dtype and not quantised:
+            size *= _bytes_of(self._loaded_dtype) / _bytes_of(self._stored_dtype)
+        if self.options.get("quantization") and not quantised:
             if self.options["quantization"] != "fp8":
                 return None
             size /= 2  # quantised while it is loaded, from two bytes to one
@@ -116,21 +130,36 @@ class Demand:
             if not kept or not width:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
-        return int(layers * numbers * self._number_bytes(config))
+        return int(layers * numbers * self._number_bytes())
 
-    def _number_bytes(self, config: Mapping[str, Any]) -> float:
+    @property
+    def _has_experts(self) -> bool:
+        config = _text_config(self.config)
+        return any(config.get(name) for name in _EXPERTS)
+
+    @property
+    def _stored_dtype(self) -> str:
+        """What the weights are, as config.json says; empty where it does not."""
+        parts = (self.config or {}, _text_config(self.config))
+        named = (part.get(name) for part in parts for name in ("torch_dtype", "dtype"))
+        return str(next(filter(None, named), ""))
+
+    @property
+    def _loaded_dtype(self) -> str:
+        """What vLLM makes of weights that are not quantised; empty where it is unknown."""
+        asked = str(self.options.get("dtype") or "auto")
+        if asked != "auto":
+            return "float32" if asked == "float" else asked
+        return "bfloat16" if self._stored_dtype == "float32" else self._stored_dtype
+
+    def _number_bytes(self) -> float:
         asked = str(self.options.get("kv-cache-dtype") or "auto")
         if asked == "auto":
             quantised = quantization_config(self.config)
             if quantised.get("kv_cache_scheme") or quantised.get("kv_cache_quant_algo"):
                 return 1.0
-            asked = str(self.options.get("dtype") or "auto")
-        if asked == "auto":
-            asked = str(config.get("torch_dtype") or config.get("dtype") or "")
-            asked = "bfloat16" if asked == "float32" else asked  # as vLLM loads it
-        if asked == "float":
-            asked = "float32"
-        return next((size for name, size in _CACHE_BYTES.items() if asked.startswith(name)), 2.0)
+            asked = self._loaded_dtype
+        return _bytes_of(asked)
 
 
 def quantization_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -152,11 +181,36 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 
 
 def weights_in(folder: Path) -> int | None:
-    """Bytes of all weights in a model's directory, None where it holds none."""
-    files = [path for path in folder.rglob("*") if path.suffix in WEIGHTS and path.is_file()]
-    # Some models bring the same weights in a second format, which vLLM does not load.
-    safe = [path for path in files if path.suffix == ".safetensors"]
-    return sum(path.stat().st_size for path in safe or files) or None
+    """Bytes of the weights that vLLM loads from a model's directory, None where it holds none."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    sizes = {path.name: path.stat().st_size for path in files if path.is_file()}
+    return loaded_weights(sizes, _indexed(folder))
+
+
+def loaded_weights(sizes: Mapping[str, int], indexed: Collection[str]) -> int | None:
+    """Bytes of the weights that vLLM loads, by the sizes of a model's files; None without any.
+
+    Of several files of one kind only those count that are `indexed`, where there are such.
+    """
+    for pattern in _LOADED:
+        found = [name for name in sizes if "/" not in name and fnmatchcase(name, pattern)]
+        if found:
+            kept = [name for name in found if name in indexed] or found
+            return sum(sizes[name] for name in kept) or None
+    return None
+
+
+def _indexed(folder: Path) -> set[str]:
+    """Files that the index of a model's weights names, none without an index."""
+    try:
+        document = json.loads((folder / "model.safetensors.index.json").read_bytes())
+        return set(document["weight_map"].values())
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return set()
+
+
+def _bytes_of(dtype: str) -> float:
+    return next((size for name, size in _BYTES.items() if dtype.startswith(name)), 2.0)
 
 
 def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ def _describe(
         if folder.is_dir():
             return weights_in(folder), read_config(folder)
     if model.config:
-        return model.size or None, model.config
+        return model.weights or None, model.config
     # Of several instances of one revision, the hub was asked for the first.
     same = [item for item in models if (item.name, item.revision) == (model.name, model.revision)]
     for item in same:

@@ -106,7 +106,8 @@ def _card(card: Gpu) -> Iterator[Finding]:
             variable,
             f"{here} is put to sleep whenever nothing uses it (persistence mode off): each start "
             "waits for it to wake up, and its settings are lost.",
-            "systemctl enable --now nvidia-persistenced",
+            "nvidia-smi --persistence-mode=1, until the next start; playbooks/driver.yml has it "
+            "set at each.",
             WARNING,
         )
 

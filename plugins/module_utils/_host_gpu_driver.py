@@ -30,21 +30,29 @@ _RELOAD = (
 )
 
 
-def check_driver(gpus: Gpus, cuda: str, managed: bool) -> Seen:
+def check_driver(
+    gpus: Gpus, cuda: str, managed: bool, switched: bool = False, signed: bool = False
+) -> Seen:
     """Judge the driver for vLLM's `cuda`, such as 13.0; nothing is judged where that is empty.
 
     `managed`: the role nvidia_driver is to bring the driver, so what it cures refuses nothing.
+    `switched`: the host has NVSwitches, also where none is on PCI.
+    `signed`: the modules that the role brings are signed by the distribution.
     """
     driver = gpus.driver
     curable = [*_absent(gpus), *_branch(gpus, cuda), *_mismatch(gpus), *_kernels(driver)]
-    curable += [*_fabric_manager(gpus), *_devices(driver)]
+    curable += [*_fabric_manager(gpus, switched), *_devices(driver)]
+    incurable: list[Finding] = []
+    (curable if signed else incurable).extend(_secure_boot(driver))
+    # Libraries that are missing come with the packages; what is wrong with others stays.
+    (incurable if gpus.user_space else curable).extend(_nvml(gpus))
     if managed:
         curable = [replace(finding, severity=WARNING) for finding in curable]
     loaded = driver.loaded or "not loaded"
     kind = ", open module" if driver.open_module else ""
     boot = ", Secure Boot" if driver.secure_boot else ""
     text = f"{loaded}{kind}, user space {gpus.user_space or 'absent'}{boot}"
-    return Seen(text, [*curable, *_secure_boot(driver), *_nvml(gpus)])
+    return Seen(text, [*curable, *incurable])
 
 
 def _running(driver: Driver) -> Kernel | None:
@@ -164,7 +172,8 @@ def _refused_by_firmware(driver: Driver, kernel: Kernel | None) -> bool:
     """Whether Secure Boot is in the way of the module that is installed."""
     if not driver.secure_boot or driver.loaded or not kernel or not kernel.module:
         return False
-    return kernel.signer is None or driver.own_key_enrolled is False
+    # Only what was built here is signed with the host's own key.
+    return kernel.signer is None or (kernel.dkms is not None and driver.own_key_enrolled is False)
 
 
 def _secure_boot(driver: Driver) -> Iterator[Finding]:
@@ -193,26 +202,29 @@ def _devices(driver: Driver) -> Iterator[Finding]:
         )
 
 
-def _fabric_manager(gpus: Gpus) -> Iterator[Finding]:
+def _fabric_manager(gpus: Gpus, switched: bool) -> Iterator[Finding]:
     """With NVSwitches, CUDA starts only when a Fabric Manager of the driver's version runs."""
     version, loaded = gpus.fabric_manager, gpus.driver.loaded
-    if not gpus.switches or not loaded:
+    if not (gpus.switches or switched) or not loaded:
         return
+    has = "This host has NVSwitches"
+    start = "systemctl enable --now nvidia-fabricmanager"
     package = f"nvidia-fabricmanager-{loaded.partition('.')[0]}"
+    if not gpus.switches:
+        has += ", as nvidia_driver_fabric_manager says"
+        package = f"nvlink5-{loaded.partition('.')[0]}"
     if version != loaded:
         here = f"it is {version}" if version else "there is none"
         yield Finding(
             VARIABLE,
-            f"This host has NVSwitches, whose Fabric Manager must be {loaded} as the driver; "
-            f"{here}.",
-            f"Install {package} in the version {loaded}, then systemctl enable --now "
-            "nvidia-fabricmanager",
+            f"{has}; their Fabric Manager must be {loaded} as the driver; {here}.",
+            f"Install {package} in the version {loaded}, then {start}",
         )
     elif not gpus.fabric_manager_active:
         yield Finding(
             VARIABLE,
-            "This host has NVSwitches, and its Fabric Manager does not run.",
-            "systemctl enable --now nvidia-fabricmanager",
+            f"{has}; their Fabric Manager does not run.",
+            start if gpus.switches else f"{start}; it needs nvlsm, which comes with {package}.",
         )
 
 

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from typing import Any, Optional
 from urllib.parse import quote, urlsplit
 
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import loaded_weights
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import (
     Answer,
@@ -20,7 +21,6 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_network import 
     get,
     refusal,
 )
-from ansible_collections.gpufleet.llm.plugins.module_utils._model_checks import WEIGHTS
 from ansible_collections.gpufleet.llm.plugins.module_utils._model_hub import (
     HUGGINGFACE,
     RemoteFile,
@@ -31,6 +31,7 @@ _ACCESS = "model_hub_token_file"
 _HUGGINGFACE = "https://huggingface.co"
 # Its tools ask the second one where the first does not know the model.
 _MODELSCOPE = ("https://modelscope.cn", "https://www.modelscope.ai")
+_SHARDS = "model-*-of-*.safetensors"
 _LIST_BYTES = 64 * 2**20
 _CONFIG_BYTES = 2**20
 _NO_ACCESS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
@@ -72,10 +73,9 @@ def describe_on_hub(request: HubRequest) -> Described:
     """What a revision needs on a card. Raises Unreachable with what stands in the way."""
     modelscope = request.kind != HUGGINGFACE
     files = _modelscope(request) if modelscope else _huggingface(request)
-    weights = [file for file in files if file.path.endswith(WEIGHTS)]
-    # Some models bring the same weights in a second format, which vLLM does not load.
-    safe = [file for file in weights if file.path.endswith(".safetensors")]
-    size = sum(file.size for file in safe or weights) or None
+    sizes = {file.path: file.size for file in files}
+    # The index is not read: it names the shards.
+    size = loaded_weights(sizes, [path for path in sizes if fnmatch(path, _SHARDS)])
     if modelscope:
         return size, None
     answer = get(

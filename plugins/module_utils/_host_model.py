@@ -69,7 +69,8 @@ class Model:
     """One model revision and its source: `hub`, `path` or `url`; `variable` is its instance.
 
     `path` is a directory of this host; for one of the control node it is empty, and `size` says
-    how many bytes come from there, and `config` what its config.json holds.
+    how many bytes come from there, `weights` how many of them vLLM loads, and `config` what its
+    config.json holds.
     """
 
     variable: str
@@ -78,6 +79,7 @@ class Model:
     source: str
     path: str = ""
     size: int = 0
+    weights: int = 0
     url: str = field(default="", repr=False)
     config: dict[str, Any] = field(default_factory=dict, hash=False)
 

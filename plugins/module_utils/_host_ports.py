@@ -20,6 +20,7 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_process import 
 )
 
 _LISTEN = "0A"
+_INSTANCES = Path("/etc/systemd/system/vllm.target.wants")
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -75,9 +76,16 @@ def processes_of(inodes: set[str], proc: Path = Path("/proc")) -> dict[str, list
     return found
 
 
-def check_ports(ports: Iterable[Port], proc: Path = Path("/proc")) -> Seen:
-    """Find ports that something else than their own unit listens on."""
+def check_ports(
+    ports: Iterable[Port], proc: Path = Path("/proc"), instances: Path = _INSTANCES
+) -> Seen:
+    """Find ports that something else than their own unit listens on.
+
+    `instances` is the directory that names the instances which the host starts now.
+    """
     wanted = list(ports)
+    units = {port.unit for port in wanted}
+    leaving = {link.name for link in instances.glob("vllm@*.service")} - units
     now = listeners(proc)
     taken = {port: [item for item in now if _collide(port, item)] for port in wanted}
     inodes = {item.inode for items in taken.values() for item in items}
@@ -87,8 +95,14 @@ def check_ports(ports: Iterable[Port], proc: Path = Path("/proc")) -> Seen:
     for port, items in taken.items():
         found = [process for item in items for process in holders.get(item.inode, [])]
         ours = items and any(process.unit == port.unit for process in found)
-        texts.append(f"{port.port} {port.unit if ours else 'taken' if items else 'free'}")
-        if items and not ours:
+        # The rollout stops the instances that are gone before it starts any.
+        freed = port.unit.startswith("vllm@") and all(
+            any(process.unit in leaving for process in holders.get(item.inode, []))
+            for item in items
+        )
+        held = "taken" if items and not freed else "free"
+        texts.append(f"{port.port} {port.unit if ours else held}")
+        if items and not ours and not freed:
             seen.findings.append(_finding(port, found[0] if found else None))
     seen.text = ", ".join(texts)
     return seen

@@ -176,6 +176,10 @@ options:
         description: Bytes of the directory on the control node.
         type: int
         default: 0
+      weights:
+        description: Bytes of the weights that vLLM loads from there.
+        type: int
+        default: 0
       url:
         description: Address of an archive.
         type: str
@@ -196,6 +200,14 @@ options:
         default: ""
       driver_managed:
         description: Whether a role brings the driver. What it will cure is a warning then.
+        type: bool
+        default: false
+      driver_source:
+        description: Where that role has it from, C(auto) for the distribution on Ubuntu alone.
+        type: str
+        default: ""
+      switched:
+        description: Whether the host has NVSwitches, also where none is on PCI.
         type: bool
         default: false
   model_access:
@@ -472,6 +484,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "source": option("str", "hub", choices=["hub", "path", "url"]),
             "path": option("str", ""),
             "size": option("int", 0),
+            "weights": option("int", 0),
             "url": option("str", ""),
             "config": option("dict", {}),
         },
@@ -480,7 +493,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "dict",
         {},
         apply_defaults=True,
-        options={"cuda": option("str", ""), "driver_managed": option("bool", False)},
+        options={
+            "cuda": option("str", ""),
+            "driver_managed": option("bool", False),
+            "driver_source": option("str", ""),
+            "switched": option("bool", False),
+        },
     ),
     "model_access": option(
         "dict",
@@ -676,7 +694,11 @@ def check_gpus(
     def look_at_driver() -> Seen:
         read.append(read_gpus(run_command))
         checks.gpus = read[0].as_dict()
-        return check_driver(read[0], gpu["cuda"], gpu["driver_managed"])
+        # As the role chooses: elsewhere the distributions' modules are built on the host.
+        ubuntu = read_system(run_command).distribution == "ubuntu"
+        signed = ubuntu and gpu["driver_source"] in ("auto", "distribution")
+        managed, switched = gpu["driver_managed"], gpu["switched"]
+        return check_driver(read[0], gpu["cuda"], managed, switched, signed)
 
     checks.run("driver", look_at_driver)
     for gpus in read:

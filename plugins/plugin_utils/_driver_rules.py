@@ -50,6 +50,10 @@ def _open_only(gpus: Gpus) -> list[Mapping[str, Any]]:
     ]
 
 
+def _of_blackwell(gpus: Gpus) -> bool:
+    return any(_device(card) >= _BLACKWELL for card in gpus["cards"])
+
+
 def _device(card: Mapping[str, Any]) -> int:
     return int(card["device_id"] or "0", 16)
 
@@ -57,7 +61,7 @@ def _device(card: Mapping[str, Any]) -> int:
 def refusals(gpus: Gpus, plan: Plan) -> list[str]:
     """Say why nothing of a driver may be installed as planned, one text for each reason."""
     found = [
-        *_of_settings(plan),
+        *_of_settings(gpus, plan),
         *_of_modules(gpus, plan),
     ]
     driver = gpus["driver"]
@@ -77,7 +81,7 @@ def refusals(gpus: Gpus, plan: Plan) -> list[str]:
     return found
 
 
-def _of_settings(plan: Plan) -> list[str]:
+def _of_settings(gpus: Gpus, plan: Plan) -> list[str]:
     found = []
     version, branch = str(plan["version"]), str(plan["branch"])
     if version and version.partition(".")[0] != branch:
@@ -94,6 +98,13 @@ def _of_settings(plan: Plan) -> list[str]:
         found.append(
             f"{plan['system']} has no driver of NVIDIA in its own archive.\n"
             "Remedy: nvidia_driver_source: nvidia, or local."
+        )
+    if plan["source"] == "distribution" and plan["nvlink5"] and _of_blackwell(gpus):
+        found.append(
+            "nvidia_driver_fabric_manager is always, and no distribution has the NVLink subnet "
+            "manager, without which the NVSwitches beside Blackwell stay down.\n"
+            "Remedy: nvidia_driver_source: nvidia; or nvidia_driver_fabric_manager: auto on a "
+            "machine without NVSwitches."
         )
     if plan["reboot"] != "never" and plan["connection"] == "local":
         found.append(
@@ -133,8 +144,11 @@ def _named(cards: list[Mapping[str, Any]]) -> str:
     return ", ".join(f"the GPU at {card['address']} (device {card['device_id']})" for card in cards)
 
 
-def faults(gpus: Gpus) -> list[str]:
-    """Say why a host with these packages must not be restarted, one text for each reason."""
+def faults(gpus: Gpus, switched: bool = False) -> list[str]:
+    """Say why a host with these packages must not be restarted, one text for each reason.
+
+    `switched`: the host has NVSwitches, also where none is on PCI.
+    """
     found = []
     driver = gpus["driver"]
     for kernel in driver["kernels"]:
@@ -164,7 +178,7 @@ def faults(gpus: Gpus) -> list[str]:
             f"{library}: programs would end with 'Driver/library version mismatch'.\n"
             "Remedy: run this play with nvidia_driver_version set to one of them."
         )
-    if gpus["switches"] and versions and manager not in versions:
+    if (gpus["switches"] or switched) and versions and manager not in versions:
         found.append(
             f"Fabric Manager is of version {manager or 'none'}, and the driver of "
             f"{', '.join(sorted(versions))}: the GPUs behind the NVSwitches would not start.\n"

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible_collections.gpufleet.llm.plugins.filter.vllm_instances import health_port
-from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import read_config
+from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import (
+    read_config,
+    weights_in,
+)
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
 from ansible_collections.gpufleet.llm.plugins.module_utils._locked_environment import (
     environment_name,
@@ -163,7 +166,9 @@ def _models(values: Values) -> tuple[list[dict[str, Any]], list[Finding]]:
         model = _model(instance)
         if model["source"] == "path" and not model["path"]:
             model["size"], found = control_directory(instance)
-            model["config"] = read_config(Path(_source(instance).get("path", ""))) or {}
+            folder = Path(_source(instance).get("path", ""))
+            model["weights"] = weights_in(folder) or 0
+            model["config"] = read_config(folder) or {}
             findings += found
         models.append(model)
     return models, findings
@@ -265,6 +270,8 @@ def host_options(
         options["gpu"] = {
             "cuda": _cuda(locks),
             "driver_managed": values["nvidia_driver_state"] == "present",
+            "driver_source": values["nvidia_driver_source"],
+            "switched": values["nvidia_driver_fabric_manager"] == "always",
         }
         options["model_access"] = {
             "root": values["model_root"],

@@ -69,6 +69,8 @@ def test_devices_come_before_every_instance(host: Host) -> None:
     assert (
         "nvidia-uvm.service" in host.show("nvidia-persistenced.service", "After")["After"].split()
     )
+    started = host.show("nvidia-persistenced.service", "ExecStartPost")["ExecStartPost"]
+    assert "--persistence-mode=1" in started
     # Errors of a unit are words; the status is 0.
     assert host.run("systemd-analyze verify nvidia-uvm.service 2>&1") == ""
     assert host.run("systemctl is-enabled nvidia-uvm.service") == "enabled"

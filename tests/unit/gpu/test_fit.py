@@ -128,9 +128,70 @@ def test_a_model_that_is_quantised_while_it_is_loaded() -> None:
     assert demand(0, cpu_offload_gb=0.5).weights_on_card == GIB // 2
 
 
+@pytest.mark.parametrize(
+    ("stored", "options", "expected"),
+    [
+        ("float32", {}, GIB // 2),
+        ("float32", {"dtype": "float16"}, GIB // 2),
+        ("float32", {"dtype": "float"}, GIB),
+        ("float32", {"quantization": "fp8"}, GIB // 4),
+        ("bfloat16", {}, GIB),
+        ("bfloat16", {"dtype": "half"}, GIB),
+        ("bfloat16", {"dtype": "float32"}, GIB * 2),
+        (None, {"dtype": "float32"}, GIB),
+    ],
+)
+def test_weights_are_as_large_as_they_are_loaded(
+    stored: str | None, options: Any, expected: int
+) -> None:
+    plain = {key: value for key, value in QWEN3.items() if key != "quantization_config"}
+    config = {**plain, "torch_dtype": stored}
+    assert demand(0, config=config, **options).weights_on_card == expected
+    newer = {"dtype": stored, "text_config": {**plain, "torch_dtype": None}}
+    assert demand(0, config=newer, **options).weights_on_card == expected
+    # What is quantised keeps its format.
+    quantised = {**QWEN3, "torch_dtype": stored}
+    assert demand(0, config=quantised, dtype="float32").weights_on_card == GIB
+
+
+@pytest.mark.parametrize("name", ["n_routed_experts", "num_experts", "num_local_experts"])
+def test_experts_are_shared_among_groups_of_cards(host: FakeHost, name: str) -> None:
+    """DeepSeek-V3 has 641 GiB of weights, for eight cards with 141 GiB each."""
+    for number in range(1, 8):
+        host.card(f"0000:{0x40 + number:x}:00.0")
+    spread = {"weights": 641 * GIB, "tensor_parallel_size": 1, "data_parallel_size": 8}
+    config = {**QWEN3, name: 256}
+    assert fit(host, demand(*range(8), config=config, **spread)) == []
+    assert demand(0, config={"text_config": config}, **spread).weights_on_card is None
+    # In one group, tensor parallelism shares them like all else.
+    assert demand(*range(8), config=config, weights=641 * GIB).weights_on_card == 641 * GIB // 8
+    # Without experts, each group has all of them.
+    assert fit(host, demand(*range(8), **spread))
+    assert demand(0, 1, tensor_parallel_size=1, data_parallel_size=2).weights_on_card == GIB
+
+
 def test_a_cache_of_a_given_size(host: FakeHost) -> None:
     assert fit(host, demand(0, kv_cache_memory_bytes=100 * GIB)) == []
     assert "more than the card has" in one(host, demand(0, kv_cache_memory_bytes=150 * GIB)).problem
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (5000, 5000),
+        ("5k", 5_000),
+        ("5K", 5 * 2**10),
+        ("2.5m", 2_500_000),
+        ("5M", 5 * 2**20),
+        ("1.5g", 1_500_000_000),
+        ("20G", 20 * GIB),
+        ("1t", 10**12),
+        ("1T", 2**40),
+        ("20GB", None),
+    ],
+)
+def test_sizes_are_read_as_vllm_reads_them(given: object, expected: int | None) -> None:
+    assert demand(0, kv_cache_memory_bytes=given).cache_bytes == expected
 
 
 def test_gpus_that_are_not_there(host: FakeHost) -> None:
@@ -263,7 +324,7 @@ def test_what_is_known_of_a_model_on_a_hub(tmp_path: Path) -> None:
 
 
 def test_what_is_known_of_a_model_on_the_control_node(tmp_path: Path) -> None:
-    model = Model(MODEL.variable, "a/b", "v1", "path", size=GIB, config=QWEN3)
+    model = Model(MODEL.variable, "a/b", "v1", "path", size=3 * GIB, weights=GIB, config=QWEN3)
     (found,) = demands([INSTANCE], [model], Access(tmp_path), {})
     assert (found.weights, found.config) == (GIB, QWEN3)
 
@@ -274,7 +335,74 @@ def test_a_model_that_cannot_be_reached(tmp_path: Path) -> None:
     assert (found.weights, found.config) == (None, None)
 
 
-def test_weights_in_two_formats_are_counted_once(tmp_path: Path) -> None:
+# Files by name, each as large as its number, and how much of them vLLM loads.
+REPOSITORIES: dict[str, tuple[dict[str, int], int | None]] = {
+    "two formats": ({"model.safetensors": 100, "pytorch_model.bin": 90}, 100),
+    "two formats, none of them safe": ({"pytorch_model.bin": 90, "model.pt": 80}, 90),
+    "as they were trained, in a folder": (
+        {
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+            "original/model.safetensors": 50,
+        },
+        50,
+    ),
+    "as Mistral loads them, beside shards": (
+        {
+            "consolidated.safetensors": 49,
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+        },
+        49,
+    ),
+    "whole, beside shards": (
+        {
+            "model.safetensors": 51,
+            "model-00001-of-00002.safetensors": 30,
+            "model-00002-of-00002.safetensors": 20,
+        },
+        50,
+    ),
+    "in folders alone": ({"unet/model.safetensors": 10}, None),
+}
+
+
+@pytest.fixture(params=REPOSITORIES)
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, int | None]:
+    """A model that holds its weights more than once, and the bytes of those that count."""
+    files, expected = REPOSITORIES[request.param]
+    folder = tmp_path / "source"
+    for name, size in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(size))
+    shards = [name for name in files if "-of-" in name]
+    if shards:
+        index = {"weight_map": {f"layer{n}": name for n, name in enumerate(shards)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text("{}")
+    return folder, expected
+
+
+def test_weights_that_are_there_twice_are_counted_once(
+    repository: tuple[Path, int | None],
+) -> None:
+    folder, expected = repository
+    assert weights_in(folder) == expected
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
+def test_weights_that_a_hub_has_twice_are_counted_once(
+    repository: tuple[Path, int | None], tmp_path: Path, kind: str
+) -> None:
+    folder, expected = repository
+    with fake_hub.serving(folder) as hub:
+        access = Access(tmp_path / "models", hub=kind, endpoint=hub.url)
+        results = in_parallel(description_jobs([MODEL], access))
+    (found,) = demands([INSTANCE], [MODEL], access, results)
+    assert found.weights == expected
+
+
+def test_an_index_that_cannot_be_read_hides_no_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(100))
-    (tmp_path / "pytorch_model.bin").write_bytes(bytes(100))
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
     assert weights_in(tmp_path) == 100

@@ -176,7 +176,7 @@ DRIVER = {
     "Fabric Manager down": Case(
         lambda host: fabric_manager(host, VERSION, "failed"),
         "error",
-        "its Fabric Manager does not run",
+        "their Fabric Manager does not run",
         "systemctl enable --now nvidia-fabricmanager",
     ),
     "no nvidia-uvm": Case(
@@ -202,6 +202,20 @@ def test_driver(host: FakeHost, name: str) -> None:
     assert finding.severity == case.severity
     assert case.problem in finding.problem
     assert case.remedy in finding.remedy
+
+
+def test_nvswitches_that_are_not_on_pci(host: FakeHost) -> None:
+    def found() -> Finding:
+        (finding,) = check_driver(host.gpus(), "13.0", managed=False, switched=True).findings
+        return finding
+
+    assert "as nvidia_driver_fabric_manager says; their Fabric Manager must be" in found().problem
+    assert f"Install nvlink5-580 in the version {VERSION}" in found().remedy
+    host.programs["nv-fabricmanager --version"] = f"Fabric Manager version is : {VERSION}\n"
+    assert "does not run" in found().problem
+    assert "needs nvlsm" in found().remedy
+    host.programs["systemctl is-active nvidia-fabricmanager"] = "active\n"
+    assert check_driver(host.gpus(), "13.0", managed=False, switched=True).findings == []
 
 
 def test_without_modinfo_no_module_is_missed(host: FakeHost) -> None:
@@ -265,6 +279,38 @@ def test_what_no_role_can_cure_refuses_all_the_same(host: FakeHost) -> None:
     secure_boot_unknown_key(host)
     (finding,) = driver(host, managed=True)
     assert finding.severity == "error"
+
+
+def test_libraries_that_a_role_will_bring_refuse_nothing(host: FakeHost) -> None:
+    def no_library() -> object:
+        raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+    gpus = read_gpus(host.run_command, host.root, no_library)
+    for managed, severity in ((True, "warning"), (False, "error")):
+        (finding,) = check_driver(gpus, "13.0", managed).findings
+        assert (finding.severity, "cannot open" in finding.problem) == (severity, True)
+
+
+def test_libraries_that_break_refuse_all_the_same(host: FakeHost) -> None:
+    host.libraries(VERSION)
+    host.nvml_status = 999
+    (finding,) = driver(host, managed=True)
+    assert finding.severity == "error"
+
+
+def test_signed_modules_that_a_role_will_bring_refuse_nothing(host: FakeHost) -> None:
+    secure_boot_unknown_key(host)
+    (finding,) = check_driver(host.gpus(), "13.0", managed=True, signed=True).findings
+    assert finding.severity == "warning"
+    assert "Secure Boot is on" in finding.problem
+
+
+def test_a_key_of_the_host_says_nothing_of_modules_that_others_signed(host: FakeHost) -> None:
+    secure_boot_unknown_key(host)
+    host.kernel(KERNEL, signer="Canonical Ltd. Kernel Module Signing")
+    host.dkms(None)
+    (finding,) = driver(host)
+    assert "is installed and not loaded" in finding.problem
 
 
 def test_an_older_cuda_takes_an_older_driver(host: FakeHost) -> None:
@@ -335,7 +381,9 @@ CARDS = {
     "silent": Case(silent, "error", "does not answer on its bus", "Restart the host"),
     "unusable": Case(unusable, "error", "NVML says: the card must be reset.", "journalctl"),
     "was lost": Case(reset_since, "warning", "Xid 79 (it has fallen off", "card replaced"),
-    "persistence off": Case(sleepy, "warning", "persistence mode off", "nvidia-persistenced"),
+    "persistence off": Case(
+        sleepy, "warning", "persistence mode off", "nvidia-smi --persistence-mode=1"
+    ),
     "no kernel log": Case(no_log, "warning", "The kernel log cannot be read", "journalctl"),
 }
 

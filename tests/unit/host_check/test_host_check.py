@@ -99,6 +99,38 @@ def test_a_host_without_gpus(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path
         assert "gpus" not in result
 
 
+@pytest.mark.parametrize(
+    ("distribution", "source", "severity"),
+    [
+        ("ubuntu", "auto", "warning"),
+        ("ubuntu", "distribution", "warning"),
+        ("ubuntu", "nvidia", "error"),
+        ("debian", "auto", "error"),
+        ("debian", "distribution", "error"),
+    ],
+)
+def test_only_ubuntu_brings_modules_that_secure_boot_lets_in(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    distribution: str,
+    source: str,
+    severity: str,
+) -> None:
+    fake = FakeHost(tmp_path / "root")
+    fake.load(None)
+    fake.nvml_status = 9
+    fake.secure_boot()
+    fake.own_key(enrolled=False)
+    gpus = fake.gpus()
+    system = System(distribution, "24.04", "x86_64", "systemd", 255, "root")
+    monkeypatch.setattr(host_check, "read_gpus", lambda _run_command: gpus)
+    monkeypatch.setattr(host_check, "read_system", lambda _run_command: system)
+    wanted = {"driver_managed": True, "driver_source": source}
+    found = run(groups=["inference"], gpu=wanted)["findings"]
+    assert [item["severity"] for item in found if "Secure Boot" in item["problem"]] == [severity]
+
+
 def test_gpus_that_cannot_be_read_are_a_finding(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_run_command: object) -> None:
         raise RuntimeError("no such luck")

@@ -187,6 +187,16 @@ def test_the_driver_is_to_come_unless_it_is_to_go() -> None:
     assert options("inference", nvidia_driver_state="absent")["gpu"]["driver_managed"] is False
 
 
+def test_where_the_driver_comes_from_is_told() -> None:
+    assert options("inference")["gpu"]["driver_source"] == "auto"
+
+
+def test_nvswitches_may_be_where_pci_shows_none() -> None:
+    assert options("inference")["gpu"]["switched"] is False
+    wanted = {"nvidia_driver_fabric_manager": "always"}
+    assert options("inference", **wanted)["gpu"]["switched"] is True
+
+
 def test_hosts_with_gpus_get_a_driver() -> None:
     assert "nvidia_driver" in roles_of(frozenset({"inference", "gateway"}))
     assert "nvidia_driver" not in roles_of(frozenset({"chat", "gateway"}))
@@ -199,6 +209,7 @@ def test_a_model_on_the_control_node_is_looked_at_there(tmp_path: Path) -> None:
     (model,) = options("inference", vllm_instances=[instance])["models"]
     assert (model["source"], model["path"]) == ("path", "")
     assert model["size"] == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
+    assert model["weights"] == (tmp_path / "model" / "model.safetensors").stat().st_size
     assert model["config"] == json.loads((tmp_path / "model" / "config.json").read_text())
 
     (tmp_path / "model" / "config.json").unlink()

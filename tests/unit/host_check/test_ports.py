@@ -95,7 +95,7 @@ GROUPS: dict[str, tuple[str, str | None]] = {
         "12:pids:/system.slice\n1:name=systemd:/system.slice/vllm@qwen3.service\n0::/\n",
         None,
     ),
-    "of another instance": (
+    "of an instance that the target does not start": (
         "0::/system.slice/system-vllm.slice/vllm@old.service\n",
         "systemctl disable --now vllm@old.service",
     ),
@@ -119,3 +119,36 @@ def test_a_holder_that_cannot_be_seen_is_told_as_such(tmp_path: Path) -> None:
     (finding,) = check_ports([port(8000)], proc).findings
     assert "/proc does not show" in finding.problem
     assert "ss -tlnp sport = :8000" in finding.remedy
+
+
+OLD = "0::/system.slice/system-vllm.slice/vllm@old.service\n"
+
+
+@pytest.fixture
+def instances(tmp_path: Path) -> Path:
+    """The instances that the host starts now: one, which holds the port 8000."""
+    folder = tmp_path / "vllm.target.wants"
+    folder.mkdir()
+    (folder / "vllm@old.service").symlink_to("/etc/systemd/system/vllm@.service")
+    return folder
+
+
+def test_an_instance_that_is_renamed_keeps_its_port(tmp_path: Path, instances: Path) -> None:
+    seen = check_ports([port(8000)], fake_proc(tmp_path / "proc", OLD), instances)
+    assert (seen.findings, seen.text) == ([], "8000 free")
+
+
+def test_instances_that_swap_their_ports_are_refused(tmp_path: Path, instances: Path) -> None:
+    """The first of both could not start."""
+    other = Port(8001, "0.0.0.0", "vllm@old.service", "vllm_instances[old].port")
+    proc = fake_proc(tmp_path / "proc", OLD)
+    (finding,) = check_ports([port(8000), other], proc, instances).findings
+    assert finding.variable == VARIABLE
+
+
+def test_an_instance_that_goes_frees_no_port_of_other_services(
+    tmp_path: Path, instances: Path
+) -> None:
+    """The gateway is brought up before it is stopped."""
+    wanted = Port(8000, "0.0.0.0", "nginx.service", "nginx_http_port")
+    assert check_ports([wanted], fake_proc(tmp_path / "proc", OLD), instances).findings

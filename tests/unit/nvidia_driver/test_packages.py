@@ -358,6 +358,14 @@ def test_what_is_upgraded_is_held_in_its_new_version() -> None:
     assert "linux-image-amd64" in packages.holds_made
 
 
+def test_dnf_tells_the_newest_version_first() -> None:
+    minors = ["105.08", "126.09", "159.04", "65.06", "82.07", "95.05"]
+    listed = "".join(f"580.{minor}-1.el9\n" for minor in minors)
+    dnf = Dnf(answering({"repoquery": listed}, []))
+    assert choose(dnf, "nvidia-driver-cuda", "580") == ("nvidia-driver-cuda", "580.159.04-1.el9")
+    assert dnf.available("nvidia-driver-cuda")[-1] == "580.65.06-1.el9"
+
+
 def test_dnf_lists_what_would_be_upgraded() -> None:
     listed = "\nkernel-core.x86_64  5.14.0-611.el9  baseos\n\nObsoleting Packages\nold.x86_64 1 x\n"
     dnf = Dnf(answering({"check-update": listed}, []))

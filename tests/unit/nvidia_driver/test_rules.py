@@ -21,6 +21,7 @@ PLAN: dict[str, Any] = {
     "directory": "",
     "open": True,
     "built": True,
+    "nvlink5": False,
     "reboot": "never",
     "connection": "ssh",
 }
@@ -76,6 +77,11 @@ def test_a_sound_host_is_refused_nothing(host: FakeHost) -> None:
             nothing,
             {"source": "distribution", "distribution_has_it": False, "system": "Rocky 9"},
             ["Rocky 9 has no driver", "nvidia_driver_source: nvidia"],
+        ),
+        (
+            with_gpu(B200),
+            {"source": "distribution", "nvlink5": True, "built": False},
+            ["no distribution has the NVLink subnet manager", "nvidia_driver_source: nvidia"],
         ),
         (
             nothing,
@@ -191,6 +197,21 @@ def test_refuses_a_restart(host: FakeHost, change: Change, words: list[str]) -> 
     assert "\nRemedy: " in text
     for word in words:
         assert word in text
+
+
+def test_nvswitches_that_are_not_on_pci_need_a_fabric_manager_too(host: FakeHost) -> None:
+    gpus = host.gpus().as_dict()
+    assert rules.faults(gpus) == []
+    (text,) = rules.faults(gpus, switched=True)
+    assert "Fabric Manager is of version none" in text
+
+
+def test_a_distribution_will_do_where_no_nvlink_subnet_manager_is_needed(host: FakeHost) -> None:
+    plan = {**PLAN, "source": "distribution", "nvlink5": True, "built": False}
+    assert rules.refusals(host.gpus().as_dict(), plan) == []
+    host.card("0000:65:00.0", device_id=B200)
+    assert rules.refusals(host.gpus().as_dict(), {**plan, "nvlink5": False}) == []
+    assert rules.refusals(host.gpus().as_dict(), {**plan, "source": "nvidia"}) == []
 
 
 def nouveau(host: FakeHost) -> None:
