@@ -216,16 +216,14 @@ def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any], listens_o
 
     Both are names of the inventory; `listens_on` is empty where the role's default applies.
     """
-    if host != seen_from:
-        return str(hostvars[host].get("ansible_host", host))
-    return listens_on if _is_single(listens_on) else "127.0.0.1"
-
-
-def _is_single(address: str) -> bool:
     try:
-        return not ipaddress.ip_address(address).is_unspecified
+        address = ipaddress.ip_address(listens_on)
     except ValueError:
-        return False
+        address = ipaddress.ip_address("0.0.0.0")  # noqa: S104
+    # What listens on a single address, such as one of a network for data, is nowhere else.
+    if not address.is_unspecified and (host == seen_from or not address.is_loopback):
+        return listens_on
+    return "127.0.0.1" if host == seen_from else str(hostvars[host].get("ansible_host", host))
 
 
 def vllm_upstreams(
