@@ -15,9 +15,15 @@ from ansible.errors import AnsibleFilterError
 
 # Where the guard tells the gateway how its instance is: this far above the instance's own port.
 HEALTH_PORT_OFFSET = 1000
-# Options of vLLM that follow from the instance's own keys.
-ROLES_OPTIONS = frozenset({"model", "served-model-name", "host", "port", "api-key"})
-ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the key."
+# Options of vLLM that follow from the instance's own keys, and the time that the guard and the unit
+# wait for vLLM, too.
+ROLES_OPTIONS = frozenset(
+    {"model", "served-model-name", "host", "port", "api-key", "shutdown-timeout"}
+)
+ROLES_OPTIONS_REMEDY = (
+    "Use the instance's own keys, vllm_api_key for the key, and vllm_shutdown_timeout_seconds for "
+    "the time that open answers have."
+)
 # Faster than vLLM's own, as measured on a GPU: docs/performance.md, Throughput.
 STREAM_INTERVAL = 4
 # vLLM leaves out those above its max_num_batched_tokens.

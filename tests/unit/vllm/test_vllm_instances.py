@@ -177,7 +177,9 @@ def test_canary_raises_the_gate() -> None:
     }
 
 
-@pytest.mark.parametrize("option", ["model", "port", "api_key", "served-model-name"])
+@pytest.mark.parametrize(
+    "option", ["model", "port", "api_key", "served-model-name", "shutdown_timeout"]
+)
 def test_options_of_the_role_are_refused(option: str) -> None:
     with pytest.raises(AnsibleFilterError, match="must not stand in options"):
         files(options={option: "x"})
