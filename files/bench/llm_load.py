@@ -31,12 +31,17 @@ _EVENT = b"data: {"
 _DONE = b"[DONE]"
 _LAST_CHUNK = b"0\r\n\r\n"
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_MESSAGE = re.compile(rb'"(?:message|detail)": ?"((?:[^"\\]|\\.)*)"')
 # A mark split between two reads is found with what is left of the first.
 _TAIL = len(_EVENT) - 1
 _USAGE_TAIL = 2048
 _BACK_OFF_SECONDS = 0.1
 _START_SECONDS = 1.0  # for the processes to be there
 _MAX_GAPS = 20_000
+# Most of a vocabulary that is used, and what is where nothing tells its size.
+_MAX_VOCABULARY = 100_000
+_USUAL_VOCABULARY = 30_000
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,18 @@ class Load:
     warm_up: float = 3.0
     input_tokens: int = 256
     output_tokens: int = 128
-    vocabulary: int = 100_000
+    vocabulary: int = _MAX_VOCABULARY
     api_key: str = ""
 
     def request(self, source: random.Random) -> bytes:
         """Return one HTTP request with a prompt of its own."""
+        # The first ids are often special ones.
+        least = min(1000, self.vocabulary // 2)
         body = json.dumps(
             {
                 "model": self.model,
                 "prompt": [
-                    source.randrange(1000, self.vocabulary) for _token in range(self.input_tokens)
+                    source.randrange(least, self.vocabulary) for _token in range(self.input_tokens)
                 ],
                 "max_tokens": self.output_tokens,
                 "ignore_eos": True,
@@ -113,6 +120,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._tail = self._end = b""
+        self._refusal = b""
         self._done = False
         loop = asyncio.get_running_loop()
         self.begun: asyncio.Future[None] = loop.create_future()
@@ -129,8 +137,11 @@ class Client(asyncio.Protocol):
         answer = self._answer
         if answer is None or self._transport is None:
             return
-        if not answer.times and not self._tail and not data.startswith(b"HTTP/1.1 200"):
-            self._fail(data[:200].decode("ascii", "replace").split("\r\n")[0])
+        begins = not answer.times and not self._tail
+        if self._refusal or (begins and not data.startswith(b"HTTP/1.1 200")):
+            self._refusal += data
+            if is_whole(self._refusal):
+                self._fail(refusal_text(self._refusal))
             return
         text = self._tail + data
         answer.times += [now] * text.count(_EVENT)
@@ -145,7 +156,8 @@ class Client(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note an answer that was cut."""
         if self._answer is not None and not self._log.over:
-            self._log.failed(f"cut after {len(self._answer.times)} events: {exc or 'closed'}")
+            cut = f"cut after {len(self._answer.times)} events: {exc or 'closed'}"
+            self._log.failed(refusal_text(self._refusal) if self._refusal else cut)
         _settle(self.begun)
         _settle(self.closed)
 
@@ -179,6 +191,21 @@ class Client(asyncio.Protocol):
         self._log.failed(problem)
         if self._transport is not None:
             self._transport.abort()
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether an answer that is no stream is there as far as its head tells its length."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    return bool(end) and (length is None or len(body) >= int(length.group(1)))
+
+
+def refusal_text(answer: bytes) -> str:
+    """Status and message of an answer that is no stream."""
+    head, _end, body = answer.partition(b"\r\n\r\n")
+    message = _MESSAGE.search(body)
+    parts = (head.split(b"\r\n")[0], message.group(1) if message else body)
+    return ": ".join(part.decode("utf-8", "replace")[:200] for part in parts if part)
 
 
 def _settle(future: asyncio.Future[None]) -> None:
@@ -364,6 +391,18 @@ def quantiles(values: Iterable[float]) -> dict[str, float | None]:
     }
 
 
+def vocabulary_of(directory: Path) -> int:
+    """Return how many token ids to use of the model in `directory`: vLLM refuses others."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return _USUAL_VOCABULARY
+    # A model of more than text has a part for it.
+    sizes = [part.get("vocab_size") for part in (config, config.get("text_config") or {})]
+    size = next((size for size in sizes if isinstance(size, int)), _USUAL_VOCABULARY)
+    return min(size, _MAX_VOCABULARY)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print one JSON object; exit status 1 when a request failed or none was completed."""
     parser = argparse.ArgumentParser(prog="llm_load", description=__doc__)
@@ -375,13 +414,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--warm-up", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--input-tokens", type=int, default=256)
     parser.add_argument("--output-tokens", type=int, default=128)
-    parser.add_argument("--vocabulary", type=int, default=100_000)
+    parser.add_argument(
+        "--model-directory", type=Path, help="whose config.json tells the size of the vocabulary"
+    )
+    parser.add_argument("--vocabulary", type=int, help="token ids to use, in place of that")
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     # A key is no argument: everyone on a host can read those.
     parser.add_argument("--api-key-file", type=Path, help="file whose first line is the key")
     options = vars(parser.parse_args(arguments))
     processes, key_file = options.pop("processes"), options.pop("api_key_file")
     key = key_file.read_text(encoding="ascii").split()[0] if key_file else ""
+    directory = options.pop("model_directory") or Path()
+    options["vocabulary"] = options["vocabulary"] or vocabulary_of(directory)
     load = Load(**options, api_key=key)
     found = measure(load, processes)
     print(json.dumps(found))

@@ -15,9 +15,15 @@ from ansible.errors import AnsibleFilterError
 
 # Where the guard tells the gateway how its instance is: this far above the instance's own port.
 HEALTH_PORT_OFFSET = 1000
-# Options of vLLM that follow from the instance's own keys.
-ROLES_OPTIONS = frozenset({"model", "served-model-name", "host", "port", "api-key"})
-ROLES_OPTIONS_REMEDY = "Use the instance's own keys, and vllm_api_key for the key."
+# Options of vLLM that follow from the instance's own keys, and the time that the guard and the unit
+# wait for vLLM, too.
+ROLES_OPTIONS = frozenset(
+    {"model", "served-model-name", "host", "port", "api-key", "shutdown-timeout"}
+)
+ROLES_OPTIONS_REMEDY = (
+    "Use the instance's own keys, vllm_api_key for the key, and vllm_shutdown_timeout_seconds for "
+    "the time that open answers have."
+)
 # Faster than vLLM's own, as measured on a GPU: docs/performance.md, Throughput.
 STREAM_INTERVAL = 4
 # vLLM leaves out those above its max_num_batched_tokens.
@@ -216,16 +222,14 @@ def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any], listens_o
 
     Both are names of the inventory; `listens_on` is empty where the role's default applies.
     """
-    if host != seen_from:
-        return str(hostvars[host].get("ansible_host", host))
-    return listens_on if _is_single(listens_on) else "127.0.0.1"
-
-
-def _is_single(address: str) -> bool:
     try:
-        return not ipaddress.ip_address(address).is_unspecified
+        address = ipaddress.ip_address(listens_on)
     except ValueError:
-        return False
+        address = ipaddress.ip_address("0.0.0.0")  # noqa: S104
+    # What listens on a single address, such as one of a network for data, is nowhere else.
+    if not address.is_unspecified and (host == seen_from or not address.is_loopback):
+        return listens_on
+    return "127.0.0.1" if host == seen_from else str(hostvars[host].get("ansible_host", host))
 
 
 def vllm_upstreams(

@@ -19,21 +19,11 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import 
     listed,
 )
 
-
-@dataclass(frozen=True)
-class Support:
-    """What one group's roles run on: versions by distribution, and the oldest systemd."""
-
-    distributions: dict[str, tuple[str, ...]]
-    systemd: int
-
-
-# `gated_unit` asks systemctl for --timestamp=unix, which came with systemd 251, and the units of
-# vLLM and the chat were tried on 252 and newer. Ubuntu 22.04 has systemd 249, and no Python that a
-# lock was made for: only the gateway, which needs neither, runs there.
-_SERVICES = Support({"debian": ("12", "13"), "ubuntu": ("24.04",)}, 252)
-_GATEWAY = Support({"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}, 249)
-SUPPORT = {"inference": _SERVICES, "chat": _SERVICES, "gateway": _GATEWAY}
+# Versions by distribution.
+DISTRIBUTIONS = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
+# `gated_unit` and the role nginx ask systemctl for --timestamp=unix, which came with systemd 251,
+# and the units were tried on 252 and newer. Ubuntu 22.04 has 249.
+_SYSTEMD = 252
 # The locks carry wheels for this processor alone.
 _MACHINE = "x86_64"
 _WITH_LOCKS = {"inference", "chat"}
@@ -83,17 +73,14 @@ def check_system(system: System, groups: list[str]) -> Seen:
     """Compare the host with what the roles of its groups run on."""
     here = f"{system.distribution} {system.version or '(no version)'}"
     findings = []
-    foreign = [
-        group
-        for group in groups
-        if system.version not in SUPPORT[group].distributions.get(system.distribution, ())
-    ]
+    known = DISTRIBUTIONS.get(system.distribution, ())
+    foreign = bool(groups) and system.version not in known
     if foreign:
         findings.append(
             Finding(
                 "groups",
-                f"It runs {here}; {_the_groups(foreign)} run on {_known(foreign)} only.",
-                f"Take this host out of {_the_groups(foreign)}, or install one of these systems.",
+                f"It runs {here}; {_the_groups(groups)} run on {_known()} only.",
+                f"Take this host out of {_the_groups(groups)}, or install one of these systems.",
             )
         )
     if system.init != "systemd":
@@ -104,14 +91,13 @@ def check_system(system: System, groups: list[str]) -> Seen:
                 "Use a host that systemd starts; a container needs /sbin/init as its command.",
             )
         )
-    old = [group for group in groups if system.systemd < SUPPORT[group].systemd]
+    old = bool(groups) and system.systemd < _SYSTEMD
     if old and not foreign and system.init == "systemd":
-        least = max(SUPPORT[group].systemd for group in old)
         findings.append(
             Finding(
                 "groups",
-                f"It has systemd {system.systemd}; {_the_groups(old)} need {least} or newer.",
-                f"Take this host out of {_the_groups(old)}, or upgrade its system.",
+                f"It has systemd {system.systemd}; {_the_groups(groups)} need {_SYSTEMD} or newer.",
+                f"Take this host out of {_the_groups(groups)}, or upgrade its system.",
             )
         )
     locked = [group for group in groups if group in _WITH_LOCKS]
@@ -140,12 +126,11 @@ def _the_groups(groups: list[str]) -> str:
     return f"the group{'s' if len(groups) > 1 else ''} {listed(groups)}"
 
 
-def _known(groups: list[str]) -> str:
-    """Systems that every one of the groups runs on."""
-    common = [
-        f"{name.capitalize()} {version}"
-        for name, versions in SUPPORT[groups[0]].distributions.items()
-        for version in versions
-        if all(version in SUPPORT[group].distributions[name] for group in groups)
-    ]
-    return listed(common)
+def _known() -> str:
+    return listed(
+        [
+            f"{name.capitalize()} {version}"
+            for name, versions in DISTRIBUTIONS.items()
+            for version in versions
+        ]
+    )

@@ -98,7 +98,12 @@ class Client:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not a URL: write http://HOST:PORT or https://HOST")
+            raise ValueError(f"url {url!r} is not a URL: write http://HOST:PORT or https://HOST")
+        # http.client refuses such a header too, and repeats it.
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise ValueError(
+                "api_key must be of printable ASCII characters: look for a line's end at its end"
+            )
         self.url = url.rstrip("/")
         self.host = parts.hostname
         self.port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -340,7 +340,7 @@ def prepare(params: dict[str, Any]) -> Checked:
             validate_certs=params["validate_certs"],
         )
     except ValueError as error:
-        raise ValueError(f"{name}: url {error}") from error
+        raise ValueError(f"{name}: {error}") from error
     except OSError as error:
         path = params["ca_path"]
         raise ValueError(f"{name}: ca_path {path} cannot be used: {error}") from error

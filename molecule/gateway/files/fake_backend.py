@@ -6,8 +6,9 @@
     PUT /PORT/MODE            one of the modes below
     GET /PORT                 JSON list of the requests since the last PUT: method, path, headers
 
-Modes: `ok`, `busy` (503 in JSON), `bad_gateway` (502), `drop` (reads the request, closes), `silent`
-(reads the request, never answers), `closed` (refuses connections).
+Modes: `ok`, `busy` (503 in JSON), `full` (503 beyond `PLACES` requests at once), `bad_gateway`
+(502), `drop` (reads the request, closes), `silent` (reads the request, never answers), `closed`
+(refuses connections).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 
 EVENTS = 8
 EVENT_PAUSE = 0.3  # seconds
-MODES = ("ok", "busy", "bad_gateway", "drop", "silent", "closed")
+PLACES = 4
+PLACE_SECONDS = 0.4  # that a request has its place
+MODES = ("ok", "busy", "full", "bad_gateway", "drop", "silent", "closed")
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -42,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
         )
         if backend.mode == "busy":
             self.answer(503, {"error": {"message": "busy", "code": 503}})
+        elif backend.mode == "full":
+            self.answer_in_a_place()
         elif backend.mode == "bad_gateway":
             self.answer(502, {"error": "bad gateway"})
         elif backend.mode in ("drop", "closed"):  # a closed port leaves old connections
@@ -69,6 +74,15 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def answer_in_a_place(self) -> None:
+        """Answer after a while, or at once with 503 where no place is free."""
+        if not self.backend.places.acquire(blocking=False):
+            self.answer(503, {"error": {"message": "busy", "code": 503}})
+            return
+        time.sleep(PLACE_SECONDS)
+        self.backend.places.release()
+        self.answer(200, {"backend": self.backend.port})
 
     def stream(self) -> None:
         """`EVENTS` server-sent events in chunks, `EVENT_PAUSE` apart."""
@@ -116,6 +130,7 @@ class Backend:
         self.port = port
         self.kind = kind
         self.mode = "closed"
+        self.places = threading.Semaphore(PLACES)
         self.requests: list[dict[str, Any]] = []
         self.server: ThreadingHTTPServer | None = None
         self.set_mode("ok")

@@ -199,7 +199,24 @@ def test_all_instances_busy(backends: Backends, api: httpx.Client) -> None:
     assert response.status_code == 503
     assert response.headers["retry-after"] == "5"
     assert response.json()["error"]["message"] == "busy"  # vLLM's own words
-    assert len(backends.requests(9001, 9002)) == 2
+    assert {len(backends.requests(port)) for port in (9001, 9002)} == {2}  # each, and each again
+    backends.set("ok", 9002)
+    assert ask(api).status_code == 200  # at once, though both have just failed
+
+
+def test_queues_that_are_full_are_kept_full(backends: Backends, api: httpx.Client) -> None:
+    backends.set("full", 9001, 9002)  # 20 requests per second
+    start = time.monotonic()
+    with ThreadPoolExecutor(40) as pool:
+        asked = []
+        for number in range(132):
+            time.sleep(max(0.0, start + number / 22 - time.monotonic()))
+            asked.append(pool.submit(ask, api))
+        answers = [one.result().status_code for one in asked]
+        seconds = time.monotonic() - start
+    assert set(answers) == {200, 503}
+    # A busy machine is slower than the clock; one pool of which all are out serves a fifth.
+    assert answers.count(200) >= 0.75 * 20 * seconds
 
 
 def test_silence_is_not_tried_again(backends: Backends, api: httpx.Client) -> None:

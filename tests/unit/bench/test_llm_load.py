@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import llm_load
 import pytest
@@ -22,6 +23,7 @@ class SlowServer:
         self.tokens = TOKENS
         self.per_event = 1
         self.cut = False
+        self.vocabulary = 200_000
         self.status = "200 OK"
         self.prompts: set[str] = set()
         self.port = 0
@@ -49,6 +51,9 @@ class SlowServer:
         length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
         request = json.loads(await reader.readexactly(length))
         self.prompts.add(str(request["prompt"]))
+        if max(request["prompt"]) >= self.vocabulary:
+            await self._refuse(writer)
+            return
         writer.write(f"HTTP/1.1 {self.status}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         await asyncio.sleep(FIRST_SECONDS)
         for _ in range(self.tokens // self.per_event):
@@ -62,6 +67,15 @@ class SlowServer:
         await writer.drain()
         await asyncio.sleep(0.001)
         writer.write(b"NE]\n\n\r\n0\r\n\r\n")
+
+    async def _refuse(self, writer: asyncio.StreamWriter) -> None:
+        """As vLLM does, head and body apart."""
+        body = b'{"error": {"message": "Token id 40000 is out of vocabulary", "code": 400}}'
+        head = f"HTTP/1.1 400 Bad Request\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode())
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.write(body)
 
     async def _event(self, writer: asyncio.StreamWriter, document: object) -> None:
         line = f"data: {json.dumps(document)}\n\n"
@@ -123,6 +137,38 @@ def test_another_status_is_a_failure(server: SlowServer) -> None:
     found = llm_load.measure(load(server), processes=1)
     assert found["failed"] > 0
     assert "503" in found["problems"][0]
+
+
+def ask_as_the_playbook_does(server: SlowServer, directory: Path) -> int:
+    arguments = {"port": server.port, "model": "m", "output-tokens": TOKENS, "processes": 1}
+    arguments |= {"model-directory": directory, "seconds": 1.5, "warm-up": 0.5, "concurrency": 2}
+    return llm_load.main([f"--{name}={value}" for name, value in arguments.items()])
+
+
+@pytest.mark.parametrize(
+    "config", [{"vocab_size": 32_000}, {"text_config": {"vocab_size": 32_000}}, None, {}]
+)
+def test_prompts_are_of_the_models_vocabulary(
+    server: SlowServer, tmp_path: Path, config: dict[str, object] | None
+) -> None:
+    server.vocabulary = 32_000
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert ask_as_the_playbook_does(server, tmp_path) == 0
+    used = {token for prompt in server.prompts for token in json.loads(prompt)}
+    assert 25_000 < max(used) < 32_000
+
+
+def test_large_vocabularies_are_used_in_part_as_ever(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 151_936}))
+    assert llm_load.vocabulary_of(tmp_path) == 100_000
+
+
+def test_refusals_are_told_in_the_servers_words(server: SlowServer) -> None:
+    server.vocabulary = 32_000
+    found = llm_load.measure(load(server), processes=1)
+    assert found["completed"] == 0
+    assert found["problems"][0] == ("HTTP/1.1 400 Bad Request: Token id 40000 is out of vocabulary")
 
 
 def test_short_answers_are_told(server: SlowServer) -> None:

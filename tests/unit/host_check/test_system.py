@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import RunCommand
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_system import (
-    SUPPORT,
+    DISTRIBUTIONS,
     System,
     check_system,
     read_system,
@@ -29,13 +29,13 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     ),
     "older release": ({"version": "11"}, ["chat"], ["debian 11", "the group chat"]),
     "testing": ({"version": ""}, ["gateway"], ["debian (no version)"]),
-    "ubuntu 22.04 for services": (
+    "ubuntu 22.04": (
         {"distribution": "ubuntu", "version": "22.04", "systemd": 249},
-        ALL,
-        ["groups inference and chat run on Debian 12, Debian 13 and Ubuntu 24.04 only"],
+        ["gateway"],
+        ["the group gateway run on Debian 12, Debian 13 and Ubuntu 24.04 only"],
     ),
     "container without systemd": ({"init": "sh", "systemd": 0}, ALL, ["Process 1 is sh"]),
-    "old systemd": ({"systemd": 251}, ALL, ["It has systemd 251", "inference and chat need 252"]),
+    "old systemd": ({"systemd": 251}, ALL, ["It has systemd 251", "need 252"]),
     "other processor": (
         {"machine": "aarch64"},
         ALL,
@@ -47,10 +47,6 @@ TAKEN: dict[str, tuple[dict[str, Any], list[str]]] = {
     "debian 12": ({}, ALL),
     "debian 13": ({"version": "13", "systemd": 257}, ALL),
     "ubuntu 24.04": ({"distribution": "ubuntu", "version": "24.04", "systemd": 255}, ALL),
-    "ubuntu 22.04 as gateway": (
-        {"distribution": "ubuntu", "version": "22.04", "systemd": 249},
-        ["gateway"],
-    ),
     "gateway on arm": ({"machine": "aarch64"}, ["gateway"]),
 }
 
@@ -78,10 +74,10 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 def test_systems_that_the_roles_name_are_taken() -> None:
     versions = {"bookworm": "12", "trixie": "13", "jammy": "22.04", "noble": "24.04"}
-    for group, role in {"inference": "vllm", "chat": "chainlit", "gateway": "nginx"}.items():
+    for role in ("vllm", "chainlit", "nginx", "logging", "alerting"):
         meta = yaml.safe_load((ROLES / role / "meta" / "main.yml").read_text())
         for platform in meta["galaxy_info"]["platforms"]:
-            known = SUPPORT[group].distributions[platform["name"].lower()]
+            known = DISTRIBUTIONS[platform["name"].lower()]
             assert {versions[name] for name in platform["versions"]} <= set(known), role
 
 

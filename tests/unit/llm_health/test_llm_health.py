@@ -148,6 +148,13 @@ def test_key_is_used_and_hidden() -> None:
     assert "geheimnis" not in json.dumps(result)
 
 
+def test_key_that_no_header_takes_is_hidden() -> None:
+    with FakeVllm(keys=["geheimnis"]) as vllm:
+        result = health([{"name": "a", "url": vllm.url, "api_key": "geheimnis\n"}], deadline=1)
+    assert result["msg"].startswith("a: api_key must be of printable ASCII")
+    assert "geheimnis" not in json.dumps(result)
+
+
 def test_check_mode_checks_as_well() -> None:
     with FakeVllm() as vllm:
         assert health([{"name": "a", "url": vllm.url}], _ansible_check_mode=True)["ready"]

@@ -72,5 +72,7 @@ def test_every_play_in_batches_looks() -> None:
         path.stem: batched(yaml.safe_load(path.read_text())) for path in PLAYBOOKS.glob("*.yml")
     }
     assert {name for name in plays if plays[name]} == {"driver", "rollback", "rollout"}
+    # One, then so many at a time that most serve; Ansible repeats the last.
+    assert all(play["serial"] == [1, "25%"] for found in plays.values() for play in found)
     for play in (play for found in plays.values() for play in found):
         assert any(looks.items() <= task.items() for task in play["tasks"][:2]), play["name"]

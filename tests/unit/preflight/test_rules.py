@@ -262,6 +262,11 @@ CASES: dict[str, Case] = {
         "vllm_instances[qwen3].options.port",
         ["must not stand in options", "vllm_api_key"],
     ),
+    "time that the guard must know": (
+        {"vllm_options": {"shutdown_timeout": 300}},
+        "vllm_options.shutdown_timeout",
+        ["must not stand in options", "vllm_shutdown_timeout_seconds"],
+    ),
     "value of a flag": (
         {"vllm_options": {"enforce-eager": "yes"}},
         "vllm_options.enforce-eager",

@@ -109,6 +109,13 @@ def test_url_is_checked(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize("key", ["geheimnis\n", "geheimnis\r\nX: y", "geheimniß", "geheim\tnis"])
+def test_key_that_no_header_takes_is_not_repeated(key: str) -> None:
+    with pytest.raises(ValueError, match="printable ASCII") as refused:
+        Client("http://127.0.0.1:1", api_key=key)
+    assert "geheim" not in str(refused.value)
+
+
 METRICS: list[tuple[str, float | None]] = [
     ("", None),
     ("vllm:iteration_tokens_total_sum 4\n", None),

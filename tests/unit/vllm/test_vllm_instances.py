@@ -177,7 +177,9 @@ def test_canary_raises_the_gate() -> None:
     }
 
 
-@pytest.mark.parametrize("option", ["model", "port", "api_key", "served-model-name"])
+@pytest.mark.parametrize(
+    "option", ["model", "port", "api_key", "served-model-name", "shutdown_timeout"]
+)
 def test_options_of_the_role_are_refused(option: str) -> None:
     with pytest.raises(AnsibleFilterError, match="must not stand in options"):
         files(options={option: "x"})
@@ -225,3 +227,22 @@ def test_upstreams_of_the_gateways_own_host_listen_there(listens_on: str, addres
     own = {**hosts["one"], "vllm_instances": [{**INSTANCE, "host": "192.0.2.7"}]}
     (instance,) = filters.vllm_upstreams(["one"], {"one": own}, "one")
     assert instance["address"] == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "address"),
+    [("10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1"), ("0.0.0.0", "192.0.2.1"),
+     ("::", "192.0.2.1"), ("127.0.0.1", "192.0.2.1"), ("::1", "192.0.2.1"), ("", "192.0.2.1")],
+)  # fmt: skip
+def test_upstreams_of_other_hosts_are_reached_where_they_listen(
+    listens_on: str, address: str
+) -> None:
+    one = {"ansible_host": "192.0.2.1", "vllm_instances": [INSTANCE]}
+    listens = {"vllm_listen_address": listens_on, "chainlit_listen_address": listens_on}
+    hosts: dict[str, Any] = {"one": {**one, **listens}, "web": {}}
+    (instance,) = filters.vllm_upstreams(["one"], hosts, "web")
+    (chat,) = filters.chat_upstreams(["one"], hosts, "web", 7860)
+    assert instance["address"] == chat["address"] == address
+    own = {**hosts["one"], "vllm_instances": [{**INSTANCE, "host": "10.0.0.7"}]}
+    (instance,) = filters.vllm_upstreams(["one"], {"one": own}, "web")
+    assert instance["address"] == "10.0.0.7"
