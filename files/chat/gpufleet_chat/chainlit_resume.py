@@ -21,6 +21,7 @@ from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
 from gpufleet_chat.chainlit_history import ChainlitHistory
 from gpufleet_chat.chainlit_panel import offer_settings
+from gpufleet_chat.chainlit_presence import catch_up
 from gpufleet_chat.chainlit_view import TurnView
 from gpufleet_chat.choices import ChoiceError, Choices
 from gpufleet_chat.conversation import Conversation, Exchange
@@ -77,6 +78,9 @@ async def on_connected(sid: str) -> None:
                 session.thread_id = session.thread_id_to_resume = thread_id
     try:
         await connection_successful(sid)
+        if session is not None and session.restored:
+            # Not before: Chainlit has told the page just now that nothing runs.
+            await catch_up(session)
     finally:
         if session is not None:
             _connected.setdefault(session, asyncio.Event()).set()

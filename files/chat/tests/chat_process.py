@@ -184,6 +184,13 @@ class Page:
 
         The question is one that was asked without a connection: the page sends it before all else.
         """
+        await self.connect()
+        if question is not None:
+            await self.ask(question)
+        await self.connected()
+
+    async def connect(self) -> None:
+        """Open the websocket; the chat is there once the page has said that it is connected."""
         await self._client.connect(
             self._url,
             socketio_path=self._path,
@@ -197,8 +204,9 @@ class Page:
             },
             transports=["websocket"],
         )
-        if question is not None:
-            await self.ask(question)
+
+    async def connected(self) -> None:
+        """Say that the websocket is open."""
         await self._client.emit("connection_successful")
         # The hook for a new chat runs in a task of its own.
         await asyncio.sleep(0.2)
@@ -255,6 +263,11 @@ class Page:
         """Wait until the running question has its end."""
         async with asyncio.timeout(seconds):
             await self._ended.wait()
+
+    @property
+    def running(self) -> bool:
+        """Whether the page offers to stop what runs."""
+        return not self._ended.is_set()
 
     def texts(self) -> list[str]:
         """What the assistant and the service have written, in order."""
