@@ -39,6 +39,10 @@ async def on_chat_resume(thread: ThreadDict) -> None:
     session = current_session()
     # Or Chainlit would open it again after each blip, in the middle of an answer.
     session.thread_id_to_resume, session.chat_started = None, True
+    if session.restored:
+        # The page was loaded anew in mid-answer: it is caught up with what is answered.
+        await offer_settings(session, chat_of(session))
+        return
     chat = chats[session.id] = Chat(Conversation(), _kept_choices(thread))
     steps = thread["steps"]
     sent = await history.sent_texts(thread["id"]) if history else {}
@@ -61,7 +65,10 @@ async def on_chat_resume(thread: ThreadDict) -> None:
         )
     await offer_settings(session, chat)
     if chat.views:
-        await chat.views[-1].offer_again()
+        notice = await chat.views[-1].offer_again()
+        if notice is not None:
+            # The page shows the thread as it is sent after this.
+            steps.append(notice)
 
 
 async def on_connected(sid: str) -> None:

@@ -53,8 +53,9 @@ class TurnView:
             and "part" in metadata
         }
         answer, thinking, notice = (kept.get(part) for part in ("answer", "thinking", "notice"))
-        shown = answer or thinking or notice
-        view = cls(messages, language, question_id, shown.get("parentId") if shown else None)
+        shown = answer or thinking
+        run_id = shown.get("parentId") if shown else _last_run(steps, question_id)
+        view = cls(messages, language, question_id, run_id)
         if answer is not None:
             view._answer = cl.Message.from_dict(answer)
         if notice is not None:
@@ -73,12 +74,24 @@ class TurnView:
         """What is shown of the answer."""
         return self._answer.content
 
-    async def offer_again(self) -> None:
-        """Show the buttons below an answer that a page has opened anew."""
+    async def offer_again(self) -> StepDict | None:
+        """Show the buttons of a turn that a page has opened anew.
+
+        Returns what belongs below a question without an answer, to be shown with the thread.
+        """
         if self._answer.content:
             self._answer.actions = [self._regenerate(), *self._exports()]
-            for action in self._answer.actions:
-                await action.send(for_id=self._answer.id)
+            await _send_actions(self._answer)
+            return None
+        # Not a retry: what it had been thinking goes as well.
+        again = cl.Action(name=REGENERATE_ACTION, label=self._text("retry"), payload={})
+        unanswered = self._notice is None
+        if self._notice is None:
+            text = self._text("unanswered")
+            self._notice = cl.Message(content=text, parent_id=self.run_id, created_at=utc_now())
+        self._notice.actions = [again, *self._exports()]
+        await _send_actions(self._notice)
+        return self._notice.to_dict() if unanswered else None
 
     async def show(self, delta: Delta) -> None:
         """Add a piece to the answer, or to the thinking before it."""
@@ -256,3 +269,15 @@ class TurnView:
             self._thinking.end = utc_now()
             self._thinking.name = self._text("thought")
             await self._thinking.update()
+
+
+async def _send_actions(message: cl.Message) -> None:
+    for action in message.actions:
+        await action.send(for_id=message.id)
+
+
+def _last_run(steps: list[StepDict], question_id: str) -> str | None:
+    for step in reversed(steps):
+        if step["type"] == "run" and step.get("parentId") == question_id:
+            return str(step["id"])
+    return None

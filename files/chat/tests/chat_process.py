@@ -254,7 +254,7 @@ class Page:
     async def press(self, action: dict[str, Any]) -> None:
         """Press the button of an action."""
         self._ended.clear()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, headers=self._headers) as client:
             body = {"sessionId": self.session_id, "action": action}
             response = await client.post(f"{self._url}/project/action", json=body)
         response.raise_for_status()

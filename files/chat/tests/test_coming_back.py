@@ -1,9 +1,10 @@
-"""Pages that were away for a moment, were loaded anew, or come back to a chat that has restarted."""
+"""Pages that were away, that were loaded anew, or that come back to a chat that has restarted."""
 
 from __future__ import annotations
 
 from chat_process import Page, Start
 from fake_upstream import Answer, FakeUpstream
+from test_history_chat import LOGIN, answered, person, restarted, sent
 
 
 async def test_an_answer_can_be_stopped_by_a_page_that_came_back(
@@ -24,4 +25,88 @@ async def test_an_answer_can_be_stopped_by_a_page_that_came_back(
     await page.until(lambda: page.running)
     await page.stop()
     await page.ended()
+    await page.close()
+
+
+async def test_an_answer_goes_on_in_a_page_that_is_loaded_anew(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(**LOGIN)
+    ann, eve = await person(chat), await person(chat, "eve")
+    page = await ann.page()
+    await answered(page, "first")
+    fake.script.append(Answer(("It ", *["is "] * 20, "done."), pause_seconds=0.1))
+    await page.ask("second")
+    await page.sees("It is")
+    await page.close()
+    stranger = await eve.page(page.thread_id)
+    assert stranger.not_found
+    again = await ann.page(page.thread_id)
+    await again.until(lambda: again.resumed)
+    await again.until(lambda: again.running)
+    await again.sees("done.")
+    await again.ended()
+    assert again.texts() == ["Paris.", "It " + "is " * 20 + "done."]
+    # The question is asked no second time, and what follows it knows it.
+    await answered(again, "third")
+    assert sent(fake) == ["first", "Paris.", "second", "It " + "is " * 20 + "done.", "third"]
+    assert stranger.texts() == []
+    assert len(fake.requests) == 3
+    assert (await ann.kept(page.thread_id))[2:4] == [
+        ("user_message", "second"),
+        ("assistant_message", "It " + "is " * 20 + "done."),
+    ]
+    # An edit replaces all from there on, as ever.
+    questions = [i for i, item in again.messages.items() if item["output"] == "second"]
+    await answered(again, "second, better", message_id=questions[0])
+    assert sent(fake) == ["first", "Paris.", "second, better"]
+    assert again.texts() == ["Paris.", "Paris."]
+    await again.close()
+    await stranger.close()
+
+
+async def test_an_answer_can_be_stopped_by_a_page_that_is_loaded_anew(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page()
+    fake.script.append(Answer(("It is",), "hang"))
+    await page.ask("first")
+    await page.sees("It is")
+    await page.until(lambda: page.thread_id)
+    await page.close()
+    page = await ann.page(page.thread_id)
+    await page.sees("It is")
+    await page.until(lambda: page.running)
+    await page.stop()
+    await page.ended()
+    await page.until(lambda: page.actions)
+    assert page.texts() == ["It is"]
+    await page.close()
+
+
+async def test_a_question_without_its_answer_can_be_asked_again(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(**LOGIN, drain_seconds=0)
+    ann = await person(chat)
+    page = await ann.page()
+    fake.script.append(Answer(("Hm",), "hang", field_name="reasoning"))
+    await page.ask("first")
+    await page.until(lambda: any(item["type"] == "llm" for item in page.messages.values()))
+    await restarted(chat)
+    await page.close()
+    await page.open()
+    await page.until(lambda: page.resumed)
+    assert page.texts() == ["This question was not answered."]
+    (again,) = [action for action in page.actions if action["name"] == "regenerate"]
+    assert again["label"] == "Try again"
+    assert again["forId"] in page.messages
+    await page.press(again)
+    await page.until(lambda: page.texts() == ["Paris."])
+    assert [item for item in page.messages.values() if item["type"] == "llm"] == []
+    await page.ended()
+    await answered(page, "second")
+    assert sent(fake) == ["first", "Paris.", "second"]
     await page.close()

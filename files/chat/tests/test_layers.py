@@ -15,6 +15,7 @@ ADAPTER = {
     "chainlit_history",
     "chainlit_panel",
     "chainlit_presence",
+    "chainlit_reload",
     "chainlit_resume",
     "chainlit_sessions",
     "chainlit_tokens",
