@@ -47,7 +47,16 @@ async def on_chat_start() -> None:
     if session.thread_id_to_resume:
         # It is not there, or somebody else's: what is said from here on is another one.
         session.thread_id, session.thread_id_to_resume = str(uuid.uuid4()), None
+        await _tell_unknown(session)
     await offer_settings(session, chat_of(session))
+
+
+async def _tell_unknown(session: WebsocketSession) -> None:
+    """The page may show what this chat does not know: the next question is asked without it."""
+    message = cl.Message(content=_parts.messages.text("unknown", session.language))
+    # Not below the run of a hook, which the page has none of.
+    message.parent_id = None
+    await message.send()
 
 
 async def on_settings_update(values: dict[str, object]) -> None:
@@ -70,11 +79,8 @@ async def on_settings_update(values: dict[str, object]) -> None:
 
 
 @cl.on_message
-async def on_message(message: cl.Message | None) -> None:
+async def on_message(message: cl.Message) -> None:
     """A question was asked, or an earlier one edited."""
-    # Chainlit passes None for an edit of a message it no longer knows.
-    if message is None:
-        return
     session = current_session()
     chat = chat_of(session)
     edited = message.id in chat.asked
@@ -98,6 +104,17 @@ async def on_message(message: cl.Message | None) -> None:
     )
     view = TurnView(_parts.messages, session.language, message.id)
     await _run(session, chat, turn, view, edited)
+
+
+_on_message = config.code.on_message
+
+
+async def on_known_message(message: cl.Message | None) -> None:
+    """Chainlit has None for an edit of a message that it does not know."""
+    if message is None:
+        await _tell_unknown(current_session())
+    elif _on_message is not None:
+        await _on_message(message)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -278,6 +295,8 @@ async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: Tu
 
 sio.on("connect", connect)
 sio.on("stop", on_stop)
+# Chainlit's own wrapper would break on None.
+config.code.on_message = on_known_message
 # Not by its decorator, which tells the page that nothing runs, whatever runs.
 config.code.on_settings_update = on_settings_update
 # Chainlit's pages know a theme that its settings do not.

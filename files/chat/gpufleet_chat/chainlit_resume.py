@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import asdict
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,12 +26,16 @@ from gpufleet_chat.chainlit_presence import catch_up
 from gpufleet_chat.chainlit_view import TurnView
 from gpufleet_chat.choices import ChoiceError, Choices
 from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.history import HistoryFault
 from gpufleet_chat.turn import Turn
 from gpufleet_chat.visitors import person
 
 _parts = services.current()
 # A page of ours says at once that it has connected; what comes first is only delayed.
-CONNECTED_SECONDS = 10.0
+CONNECTED_SECONDS = 15.0
+# Longer than a history that could not be opened is left alone.
+HISTORY_SECONDS = 12.0
+HISTORY_ASK_SECONDS = 0.5
 _connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
 
 
@@ -72,17 +77,19 @@ async def on_chat_resume(thread: ThreadDict) -> None:
 
 
 async def on_connected(sid: str) -> None:
-    """A page has connected: one that this process does not know may have been in a thread.
-
-    Chainlit's page names its thread only where it was opened from the history.
-    """
+    """A page has connected: one that this process does not know may have been in a thread."""
     session = WebsocketSession.get(sid)
     if history is not None and session is not None:
         init_ws_context(session)
-        if not session.restored and not session.thread_id_to_resume:
-            thread_id = await history.thread_of_page()
+        if session.thread_id_to_resume and not session.has_first_interaction:
+            # Also where the page was lost before its thread was opened.
+            session.restored = False
+        if not session.restored:
+            thread_id = await _thread_of_page(session, history)
             if thread_id is not None:
                 session.thread_id = session.thread_id_to_resume = thread_id
+        if session.socket_id != sid:
+            return
     try:
         await connection_successful(sid)
         if session is not None and session.restored:
@@ -91,6 +98,23 @@ async def on_connected(sid: str) -> None:
     finally:
         if session is not None:
             _connected.setdefault(session, asyncio.Event()).set()
+
+
+async def _thread_of_page(session: WebsocketSession, history: ChainlitHistory) -> str | None:
+    """The thread to open; waits a while for a history that is away, if there is one to open."""
+    give_up = time.monotonic() + HISTORY_SECONDS
+    told = False
+    while True:
+        try:
+            return await history.thread_of_page()
+        except HistoryFault:
+            if session.thread_id_to_resume is None or time.monotonic() > give_up:
+                return None
+        if not told:
+            told = True
+            text = _parts.messages.text("history.away", session.language)
+            await sio.emit("toast", {"message": text, "type": "warning"}, to=session.socket_id)
+        await asyncio.sleep(HISTORY_ASK_SECONDS)
 
 
 async def on_question(sid: str, payload: MessagePayload) -> None:

@@ -137,7 +137,6 @@ class Page:
         thread: str | None = None,
         **headers: str,
     ) -> None:
-        self._thread = thread
         self._url = url
         self._path = path
         self._model = model
@@ -200,7 +199,7 @@ class Page:
                 "sessionId": self.session_id,
                 "clientType": "webapp",
                 "chatProfile": self._model,
-                "threadId": self._thread,
+                "threadId": self.thread_id,
             },
             transports=["websocket"],
         )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
+import pytest
 from chat_process import Page, Start
 from fake_upstream import Answer, FakeUpstream
+from gpufleet_chat.history import FILE_NAME
 from test_history_chat import LOGIN, answered, person, restarted, sent
 
 
@@ -50,7 +55,7 @@ async def test_an_answer_goes_on_in_a_page_that_is_loaded_anew(
     # The question is asked no second time, and what follows it knows it.
     await answered(again, "third")
     assert sent(fake) == ["first", "Paris.", "second", "It " + "is " * 20 + "done.", "third"]
-    assert stranger.texts() == []
+    assert len(stranger.texts()) == 1
     assert len(fake.requests) == 3
     assert (await ann.kept(page.thread_id))[2:4] == [
         ("user_message", "second"),
@@ -107,6 +112,61 @@ async def test_a_question_without_its_answer_can_be_asked_again(
     await page.until(lambda: page.texts() == ["Paris."])
     assert [item for item in page.messages.values() if item["type"] == "llm"] == []
     await page.ended()
+    await answered(page, "second")
+    assert sent(fake) == ["first", "Paris.", "second"]
+    await page.close()
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en-US", "does not know what was said"), ("zh-CN", "不记得此对话")]
+)
+async def test_a_chat_that_knows_nothing_of_what_a_page_shows_says_so(
+    start: Start, fake: FakeUpstream, language: str, said: str
+) -> None:
+    chat = await start()
+    page = Page(chat.url, language)
+    await page.open()
+    question = await page.ask("first")
+    await page.ended()
+    await page.until(lambda: page.thread_id)
+    await restarted(chat)
+    await page.close()
+    await page.open()
+    await page.sees(said)
+    # An edit of a question from before is answered with the same, and with an end.
+    shown = len(page.texts())
+    await page.ask("first, better", message_id=question)
+    await page.until(lambda: len(page.texts()) > shown)
+    assert said in page.texts()[-1]
+    assert len(fake.requests) == 1
+    await page.ask("second")
+    await page.sees("Paris.")
+    await page.until(lambda: sent(fake) == ["second"])
+    await page.close()
+
+
+async def test_a_thread_is_opened_when_the_history_is_there_again(
+    start: Start, fake: FakeUpstream, tmp_path: Path
+) -> None:
+    chat = await start(module="chat_in_a_hurry", **LOGIN)
+    ann = await person(chat)
+    page = await ann.page()
+    await answered(page, "first")
+    chat.signal(signal.SIGTERM)
+    assert await chat.wait(10) == 0
+    file = tmp_path / "state" / FILE_NAME
+    kept = file.rename(file.with_suffix(".kept"))
+    file.mkdir()
+    await chat.start()
+    await page.close()
+    await page.open()
+    await page.until(lambda: page.toasts)
+    assert "cannot be reached" in page.toasts[0]["message"]
+    assert page.resumed is None
+    file.rmdir()
+    kept.rename(file)
+    await page.until(lambda: page.resumed)
+    assert page.texts() == ["Paris."]
     await answered(page, "second")
     assert sent(fake) == ["first", "Paris.", "second"]
     await page.close()
