@@ -25,6 +25,7 @@ ADAPTER = {
     "bounds",
     "chainlit_login",
     "client_address",
+    "proven_name",
     "visitors",
     "__main__",
 }
