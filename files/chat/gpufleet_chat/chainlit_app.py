@@ -47,7 +47,16 @@ async def on_chat_start() -> None:
     if session.thread_id_to_resume:
         # It is not there, or somebody else's: what is said from here on is another one.
         session.thread_id, session.thread_id_to_resume = str(uuid.uuid4()), None
+        await _tell_unknown(session)
     await offer_settings(session, chat_of(session))
+
+
+async def _tell_unknown(session: WebsocketSession) -> None:
+    """The page may show what this chat does not know: the next question is asked without it."""
+    message = cl.Message(content=_parts.messages.text("unknown", session.language))
+    # Not below the run of a hook, which the page has none of.
+    message.parent_id = None
+    await message.send()
 
 
 async def on_settings_update(values: dict[str, object]) -> None:
@@ -70,11 +79,8 @@ async def on_settings_update(values: dict[str, object]) -> None:
 
 
 @cl.on_message
-async def on_message(message: cl.Message | None) -> None:
+async def on_message(message: cl.Message) -> None:
     """A question was asked, or an earlier one edited."""
-    # Chainlit passes None for an edit of a message it no longer knows.
-    if message is None:
-        return
     session = current_session()
     chat = chat_of(session)
     edited = message.id in chat.asked
@@ -83,10 +89,12 @@ async def on_message(message: cl.Message | None) -> None:
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
     login = session.user.identifier if session.user else None
+    # An edited question keeps its files, which may be gone by now.
+    file_text = chat.file_texts.get(message.id, "")
     files = [
         File(element.name, Path(element.path))
         for element in message.elements
-        if element.path is not None
+        if element.path is not None and not file_text
     ]
     turn = Turn(
         message.id,
@@ -95,9 +103,24 @@ async def on_message(message: cl.Message | None) -> None:
         session.chat_profile,
         files,
         person(login, session.environ),
+        file_text,
     )
-    view = TurnView(_parts.messages, session.language, message.id)
+    run = cl.context.current_run
+    view = TurnView(
+        _parts.messages, session.language, message.id, run.to_dict() if run is not None else None
+    )
     await _run(session, chat, turn, view, edited)
+
+
+_on_message = config.code.on_message
+
+
+async def on_known_message(message: cl.Message | None) -> None:
+    """Chainlit has None for an edit of a message that it does not know."""
+    if message is None:
+        await _tell_unknown(current_session())
+    elif _on_message is not None:
+        await _on_message(message)
 
 
 @cl.action_callback(RETRY_ACTION)
@@ -131,9 +154,10 @@ async def on_regenerate(_action: cl.Action) -> None:
         session.chat_profile,
         answered.files,
         answered.person,
+        answered.file_text,
     )
-    run_id = chat.views[-1].run_id
-    view = TurnView(_parts.messages, session.language, again.question_id, run_id)
+    run = chat.views[-1].run
+    view = TurnView(_parts.messages, session.language, again.question_id, run)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
 
 
@@ -221,6 +245,7 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
             if turn.files and not await _take_files(turn, view, session.language):
                 chat.turn = None
                 return
+            _keep_file_text(chat, turn)
             chat.turn, chat.failed = turn, False
             try:
                 chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
@@ -237,7 +262,7 @@ async def _remove_from(chat: Chat, view: TurnView) -> None:
         if earlier.question_id == view.question_id and earlier is not view:
             for old in chat.views[index:]:
                 chat.conversation.begin(old.question_id)
-                await old.remove()
+                await view.replace(old)
             del chat.views[index:]
             break
 
@@ -251,21 +276,28 @@ async def _make_last(chat: Chat, view: TurnView) -> None:
 
 
 async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
-    """Put the text of the files before the question, or say why not."""
+    """Read the files of the question, or say why not."""
     most = _parts.settings.upload_max_mib
     try:
-        turn.question = await with_files(turn.question, turn.files, most)
+        turn.file_text = await with_files("", turn.files, most)
     except FileRefused as error:
         values = {"name": error.name, "most": str(most), "count": str(MAX_FILES)}
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
+    return True
+
+
+def _keep_file_text(chat: Chat, turn: Turn) -> None:
+    """Remember what the model is sent beside what the person has typed."""
+    if not turn.file_text:
+        return
+    chat.file_texts[turn.question_id] = turn.file_text
     if history is not None:
         # Not awaited: the answer does not wait for the history.
-        task = asyncio.create_task(history.keep_sent_text(turn.question_id, turn.question))
+        task = asyncio.create_task(history.keep_sent_text(turn.question_id, turn.sent))
         _writes.add(task)
         task.add_done_callback(_writes.discard)
-    return True
 
 
 async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
@@ -278,6 +310,8 @@ async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: Tu
 
 sio.on("connect", connect)
 sio.on("stop", on_stop)
+# Chainlit's own wrapper would break on None.
+config.code.on_message = on_known_message
 # Not by its decorator, which tells the page that nothing runs, whatever runs.
 config.code.on_settings_update = on_settings_update
 # Chainlit's pages know a theme that its settings do not.

@@ -225,15 +225,15 @@ class ChainlitHistory(BaseDataLayer):
         )
 
     async def thread_of_page(self) -> str | None:
-        """The thread of a page whose session is not known any more; None also after a fault."""
+        """The thread of a page whose session is not known any more; raises HistoryFault."""
         session, owner = _session(), _owner()
         if session is None or owner is None:
             return None
-        try:
-            async with self._history.reading("thread") as store:
+        async with self._history.reading("thread") as store:
+            named = session.thread_id_to_resume
+            if named is None:
                 return await store.thread_of_page(owner, session.id)
-        except HistoryFault:
-            return None
+            return named if await store.owns(owner, named) else None
 
     async def sent_texts(self, thread_id: str) -> dict[str, str]:
         """What the model was sent, by question; tells the person when that is not known."""

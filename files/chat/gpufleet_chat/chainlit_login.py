@@ -14,7 +14,8 @@ from starlette.datastructures import Headers
 from gpufleet_chat import services
 from gpufleet_chat.client_address import client_address
 from gpufleet_chat.login_texts import REFUSED, wait_key
-from gpufleet_chat.logins import Login, LoginRefused, TooManyLogins
+from gpufleet_chat.logins import PROBE_NAME, Login, LoginRefused, TooManyLogins
+from gpufleet_chat.proven_name import proven_name
 
 _parts = services.current()
 _logins = _parts.logins
@@ -69,6 +70,9 @@ def session_user(token: str) -> User:
     user: User = decode_jwt(token)
     if not _logins.holds(user.identifier, user.metadata.get("login")):
         raise ValueError("the login of this session holds no more")
+    # Somebody else has logged in at the proxy, in the same browser.
+    if user.identifier != PROBE_NAME and proven_name() not in (None, user.identifier):
+        raise ValueError("the proxy names another person")
     return user
 
 

@@ -36,7 +36,7 @@ _parts = services.current()
 
 
 async def keep_pages_informed() -> None:
-    """Push the state of the back end to every page, catch up pages that came back, tidy up."""
+    """Push the state of the back end to every page, end what nobody waits for, tidy up."""
     janitor = Janitor(_parts.settings.session_keep_seconds + GRACE_SECONDS)
     while True:
         for session in list(ws_sessions_id.values()):
@@ -63,10 +63,7 @@ def _survived(during: str) -> Iterator[None]:
 async def _inform(session: WebsocketSession) -> None:
     chat = chat_of(session)
     if chat.socket_id != session.socket_id:
-        came_back = chat.socket_id != ""
         chat.socket_id, chat.pushed = session.socket_id, None
-        if came_back:
-            await _catch_up(session, chat)
     if sio.manager.is_connected(session.socket_id, "/"):
         chat.lost_at = None
     elif chat.lost_at is None:
@@ -93,7 +90,9 @@ async def _push_state(session: WebsocketSession, chat: Chat) -> None:
     await sio.emit("window_message", payload, to=session.socket_id)
 
 
-async def _catch_up(session: WebsocketSession, chat: Chat) -> None:
+async def catch_up(session: WebsocketSession) -> None:
+    """Show a page that came back what it may have missed, and whether an answer is on its way."""
+    chat = chat_of(session)
     if chat.views:
         await chat.views[-1].resync(session)
     if _parts.turns.session_busy(session.id):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from dataclasses import asdict
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,15 +22,20 @@ from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
 from gpufleet_chat.chainlit_history import ChainlitHistory
 from gpufleet_chat.chainlit_panel import offer_settings
+from gpufleet_chat.chainlit_presence import catch_up
 from gpufleet_chat.chainlit_view import TurnView
 from gpufleet_chat.choices import ChoiceError, Choices
 from gpufleet_chat.conversation import Conversation, Exchange
+from gpufleet_chat.history import HistoryFault
 from gpufleet_chat.turn import Turn
 from gpufleet_chat.visitors import person
 
 _parts = services.current()
 # A page of ours says at once that it has connected; what comes first is only delayed.
-CONNECTED_SECONDS = 10.0
+CONNECTED_SECONDS = 15.0
+# Longer than a history that could not be opened is left alone.
+HISTORY_SECONDS = 12.0
+HISTORY_ASK_SECONDS = 0.5
 _connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
 
 
@@ -38,6 +44,10 @@ async def on_chat_resume(thread: ThreadDict) -> None:
     session = current_session()
     # Or Chainlit would open it again after each blip, in the middle of an answer.
     session.thread_id_to_resume, session.chat_started = None, True
+    if session.restored:
+        # The page was loaded anew in mid-answer: it is caught up with what is answered.
+        await offer_settings(session, chat_of(session))
+        return
     chat = chats[session.id] = Chat(Conversation(), _kept_choices(thread))
     steps = thread["steps"]
     sent = await history.sent_texts(thread["id"]) if history else {}
@@ -45,11 +55,14 @@ async def on_chat_resume(thread: ThreadDict) -> None:
     for step in steps:
         if step["type"] != "user_message":
             continue
-        question = sent.get(step["id"], step["output"])
+        question = step["output"]
+        file_text = _file_text(sent.get(step["id"], ""), question)
+        if file_text:
+            chat.file_texts[step["id"]] = file_text
         view = TurnView.restored(_parts.messages, session.language, step["id"], steps)
         chat.asked.add(step["id"])
         chat.views.append(view)
-        chat.conversation.add(Exchange(step["id"], question, view.answer))
+        chat.conversation.add(Exchange(step["id"], file_text + question, view.answer))
         chat.turn = Turn(
             step["id"],
             question,
@@ -57,29 +70,55 @@ async def on_chat_resume(thread: ThreadDict) -> None:
             session.chat_profile,
             (),
             person(login, session.environ),
+            file_text,
         )
     await offer_settings(session, chat)
     if chat.views:
-        await chat.views[-1].offer_again()
+        notice = await chat.views[-1].offer_again()
+        if notice is not None:
+            # The page shows the thread as it is sent after this.
+            steps.append(notice)
 
 
 async def on_connected(sid: str) -> None:
-    """A page has connected: one that this process does not know may have been in a thread.
-
-    Chainlit's page names its thread only where it was opened from the history.
-    """
+    """A page has connected: one that this process does not know may have been in a thread."""
     session = WebsocketSession.get(sid)
     if history is not None and session is not None:
         init_ws_context(session)
-        if not session.restored and not session.thread_id_to_resume:
-            thread_id = await history.thread_of_page()
+        if session.thread_id_to_resume and not session.has_first_interaction:
+            # Also where the page was lost before its thread was opened.
+            session.restored = False
+        if not session.restored:
+            thread_id = await _thread_of_page(session, history)
             if thread_id is not None:
                 session.thread_id = session.thread_id_to_resume = thread_id
+        if session.socket_id != sid:
+            return
     try:
         await connection_successful(sid)
+        if session is not None and session.restored:
+            # Not before: Chainlit has told the page just now that nothing runs.
+            await catch_up(session)
     finally:
         if session is not None:
             _connected.setdefault(session, asyncio.Event()).set()
+
+
+async def _thread_of_page(session: WebsocketSession, history: ChainlitHistory) -> str | None:
+    """The thread to open; waits a while for a history that is away, if there is one to open."""
+    give_up = time.monotonic() + HISTORY_SECONDS
+    told = False
+    while True:
+        try:
+            return await history.thread_of_page()
+        except HistoryFault:
+            if session.thread_id_to_resume is None or time.monotonic() > give_up:
+                return None
+        if not told:
+            told = True
+            text = _parts.messages.text("history.away", session.language)
+            await sio.emit("toast", {"message": text, "type": "warning"}, to=session.socket_id)
+        await asyncio.sleep(HISTORY_ASK_SECONDS)
 
 
 async def on_question(sid: str, payload: MessagePayload) -> None:
@@ -96,6 +135,11 @@ async def on_question(sid: str, payload: MessagePayload) -> None:
         # The page shows what its thread holds by now, which is without this question.
         await init_ws_context(session).emitter.send_step(payload["message"])
     await message(sid, payload)
+
+
+def _file_text(sent: str, question: str) -> str:
+    """What stands before the question in what the model was sent."""
+    return sent.removesuffix(question) if sent.endswith(question) else ""
 
 
 def _kept_choices(thread: ThreadDict) -> Choices:

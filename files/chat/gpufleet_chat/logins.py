@@ -107,6 +107,15 @@ class Logins:
         self._note("success", name, address)
         return Login(name, self._mark(name))
 
+    def proven(self, names: Sequence[str], proofs: Sequence[str]) -> str | None:
+        """The person whom the proxy names with a request; None where it does not."""
+        if self.method != "header":
+            return None
+        try:
+            return proxy_login.identity(names, proofs, self._secret)
+        except proxy_login.NotBelieved:
+            return None
+
     def by_provider(
         self, provider: str, identifier: str, raw: Mapping[str, object], address: str
     ) -> Login:

@@ -35,6 +35,12 @@ class Turns:
         """Whether a turn of this session runs or waits for its place."""
         return any(turn[0] == session_id for turn in self._running.values())
 
+    def move(self, session_id: str, to: str) -> None:
+        """Let the turns of one session belong to another."""
+        for task, (owner, turn) in self._running.items():
+            if owner == session_id:
+                self._running[task] = (to, turn)
+
     def stop(self, reason: StopReason, session_id: str | None = None) -> int:
         """Cancel the turns of one session, or all; returns how many."""
         stopped = 0

@@ -38,6 +38,14 @@ async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Respo
     return response
 
 
+async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
 def sign_session(secret: str) -> str:
     """The session of a check, signed by the code of llm_health."""
     code = runpy.run_path(str(CHAT.parents[1] / "plugins" / "module_utils" / "_chat_session.py"))
@@ -137,7 +145,6 @@ class Page:
         thread: str | None = None,
         **headers: str,
     ) -> None:
-        self._thread = thread
         self._url = url
         self._path = path
         self._model = model
@@ -184,6 +191,13 @@ class Page:
 
         The question is one that was asked without a connection: the page sends it before all else.
         """
+        await self.connect()
+        if question is not None:
+            await self.ask(question)
+        await self.connected()
+
+    async def connect(self) -> None:
+        """Open the websocket; the chat is there once the page has said that it is connected."""
         await self._client.connect(
             self._url,
             socketio_path=self._path,
@@ -193,12 +207,13 @@ class Page:
                 "sessionId": self.session_id,
                 "clientType": "webapp",
                 "chatProfile": self._model,
-                "threadId": self._thread,
+                "threadId": self.thread_id,
             },
             transports=["websocket"],
         )
-        if question is not None:
-            await self.ask(question)
+
+    async def connected(self) -> None:
+        """Say that the websocket is open."""
         await self._client.emit("connection_successful")
         # The hook for a new chat runs in a task of its own.
         await asyncio.sleep(0.2)
@@ -220,6 +235,7 @@ class Page:
             "createdAt": "2026-01-01T00:00:00Z",
         }
         self._ended.clear()
+        self.messages[identifier] = message
         event = "edit_message" if message_id else "client_message"
         await self._client.emit(
             event, {"message": message, "fileReferences": [{"id": file} for file in files]}
@@ -246,7 +262,7 @@ class Page:
     async def press(self, action: dict[str, Any]) -> None:
         """Press the button of an action."""
         self._ended.clear()
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, headers=self._headers) as client:
             body = {"sessionId": self.session_id, "action": action}
             response = await client.post(f"{self._url}/project/action", json=body)
         response.raise_for_status()
@@ -255,6 +271,11 @@ class Page:
         """Wait until the running question has its end."""
         async with asyncio.timeout(seconds):
             await self._ended.wait()
+
+    @property
+    def running(self) -> bool:
+        """Whether the page offers to stop what runs."""
+        return not self._ended.is_set()
 
     def texts(self) -> list[str]:
         """What the assistant and the service have written, in order."""
@@ -304,6 +325,10 @@ class Page:
         self._seen.set()
 
     def _upsert(self, message: dict[str, Any]) -> None:
+        # As Chainlit's page does: what hangs from an unknown message is lost.
+        parent = message.get("parentId")
+        if parent and parent not in self.messages:
+            return
         self.messages[message["id"]] = message
         self.growth.append(len(message["output"]))
 

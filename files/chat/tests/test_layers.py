@@ -15,6 +15,7 @@ ADAPTER = {
     "chainlit_history",
     "chainlit_panel",
     "chainlit_presence",
+    "chainlit_reload",
     "chainlit_resume",
     "chainlit_sessions",
     "chainlit_tokens",
@@ -24,6 +25,7 @@ ADAPTER = {
     "bounds",
     "chainlit_login",
     "client_address",
+    "proven_name",
     "visitors",
     "__main__",
 }

@@ -283,6 +283,30 @@ async def test_header_login_is_not_spoofed(
         await opened.open()
 
 
+async def test_a_session_is_not_for_the_next_person_at_the_proxy(start: Start) -> None:
+    chat = await start(**HEADER)
+    anna = {"X-Forwarded-User": "anna", "X-Login-Secret": PROOF}
+    token = (await proxied(chat, *anna.items())).cookies["access_token"]
+    # Ben logs in at the proxy with the browser that has Anna's cookie.
+    ben = {**anna, "X-Forwarded-User": "ben"}
+    claimed = {"X-Forwarded-User": "ben"}
+    for headers, status in (({}, 200), (anna, 200), (claimed, 200), (ben, 401)):
+        async with httpx.AsyncClient(trust_env=False, cookies={"access_token": token}) as client:
+            asked = await client.get(f"{chat.url}/user", headers=headers)
+        assert asked.status_code == status, headers
+        opened = Page(chat.url, Cookie=f"access_token={token}", **headers)
+        if status == 200:
+            await opened.open()
+            await opened.close()
+        else:
+            with pytest.raises(Refused):
+                await opened.open()
+    # A check of the chat has no name of the proxy.
+    check = httpx.AsyncClient(trust_env=False, cookies={"access_token": sign_session(SECRET)})
+    assert (await check.get(f"{chat.url}/user", headers=ben)).status_code == 200
+    await check.aclose()
+
+
 async def test_header_is_nothing_where_people_have_passwords(start: Start) -> None:
     chat = await start(**PASSWORD)
     response = await proxied(chat, (NAME_HEADER, "anna"), (PROOF_HEADER, PROOF))

@@ -225,7 +225,7 @@ async def test_presses_at_once_try_again_once(start: Start, fake: FakeUpstream) 
 async def test_abandoned_answer_goes_on_for_who_comes_back(
     start: Start, fake: FakeUpstream
 ) -> None:
-    chat = await start(module="chat_soon_abandoned")
+    chat = await start(module="chat_in_a_hurry")
     page = Page(chat.url)
     await page.open()
     fake.default = Answer(("It is",), "hang")

@@ -1,11 +1,11 @@
-"""python -m chat_soon_abandoned settings.json: the real application, which waits less for pages."""
+"""python -m chat_in_a_hurry settings.json: the real application, which waits less."""
 
 from __future__ import annotations
 
 import sys
 
 from fastapi import FastAPI
-from gpufleet_chat import __main__, server
+from gpufleet_chat import __main__, history, server
 from gpufleet_chat.services import Services
 from gpufleet_chat.settings import Secrets, Settings
 
@@ -14,6 +14,7 @@ _create_app = server.create_app
 
 def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]:
     """The application, whose answers end after a second without their page."""
+    history.REOPEN_SECONDS = 0.5
     app, parts = _create_app(settings, secrets)
     from gpufleet_chat import chainlit_presence
 

@@ -1,0 +1,51 @@
+# mypy: untyped-calls-exclude=chainlit
+"""A page that was loaded anew in mid-answer: it goes on with the session that it had."""
+
+from __future__ import annotations
+
+from chainlit.chat_context import chat_contexts
+from chainlit.server import sio
+from chainlit.session import WebsocketSession, ws_sessions_id
+from chainlit.user_session import user_sessions
+
+from gpufleet_chat import services
+from gpufleet_chat.chainlit_chats import chats
+
+_parts = services.current()
+
+
+def take_over(new: WebsocketSession) -> None:
+    """Give the session that still answers in this thread, and has no page, to this page.
+
+    A page that is loaded anew has a new session, while the old one answers for nobody.
+    """
+    thread_id = new.thread_id_to_resume
+    if new.restored or new.user is None or thread_id is None:
+        return
+    for old in list(ws_sessions_id.values()):
+        if (
+            old is not new
+            and old.thread_id == thread_id
+            and old.user is not None
+            and old.user.identifier == new.user.identifier
+            and not sio.manager.is_connected(old.socket_id, "/")
+            and _parts.turns.session_busy(old.id)
+        ):
+            _move(old, new)
+            return
+
+
+def _move(old: WebsocketSession, new: WebsocketSession) -> None:
+    """Let the old session have the id and the connection of the new one."""
+    _parts.turns.move(old.id, new.id)
+    chats[new.id] = chats.pop(old.id)
+    # The page will show what the history has, and edit that.
+    chat_contexts.pop(old.id, None)
+    user_sessions.pop(old.id, None)
+    del ws_sessions_id[old.id]
+    old.id, old.emit, old.emit_call = new.id, new.emit, new.emit_call
+    old.environ, old.token = new.environ, new.token
+    ws_sessions_id[old.id] = old
+    old.restore(new.socket_id)
+    # Chainlit sends the thread to whoever resumes it.
+    old.thread_id_to_resume = old.thread_id
