@@ -41,6 +41,7 @@ def test_stop_keeps_what_was_written(open_chat: OpenChat) -> None:
     chat.wait_for_lengths(3)
     chat.page.locator("#stop-button").click()
     chat.wait_answered(5)
+    chat.page.wait_for_timeout(1000)  # what was on its way
     stopped = chat.last_answer()
     chat.page.wait_for_timeout(1500)
     assert chat.answers() == [stopped]

@@ -82,6 +82,7 @@ def test_edited_question_is_answered_anew_and_can_be_stopped(open_chat: OpenChat
     chat.until(lambda: len(chat.last_answer()) > 20, 60)
     page.locator("#stop-button").click()
     chat.wait_answered(5)
+    page.wait_for_timeout(1000)  # what was on its way
     stopped = chat.answers()
     assert len(stopped) == 1
     page.wait_for_timeout(1500)
