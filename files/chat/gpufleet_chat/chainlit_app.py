@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import chainlit as cl
+from chainlit.chat_context import chat_contexts
 from chainlit.config import config
 from chainlit.server import sio
 from chainlit.session import WebsocketSession
@@ -16,12 +17,12 @@ from chainlit.user import User
 
 from gpufleet_chat import services
 from gpufleet_chat.admission import NotTaken
-from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
+from gpufleet_chat.attachments import LOST, MAX_FILES, File, FileRefused, with_files
 from gpufleet_chat.bounds import socket_bytes
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
 from gpufleet_chat.chainlit_panel import offer_settings, offer_thinking
 from gpufleet_chat.chainlit_presence import keep_pages_informed
-from gpufleet_chat.chainlit_resume import history
+from gpufleet_chat.chainlit_resume import LOST_FILES, history
 from gpufleet_chat.chainlit_sessions import connect
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
@@ -105,6 +106,8 @@ async def on_message(message: cl.Message) -> None:
         person(login, session.environ),
         file_text,
     )
+    if LOST_FILES in (message.metadata or {}):
+        turn.files = [LOST]
     run = cl.context.current_run
     view = TurnView(
         _parts.messages, session.language, message.id, run.to_dict() if run is not None else None
@@ -240,6 +243,8 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
         async with chat.lock:
             await _remove_from(chat, view)
             await _make_last(chat, view)
+            # Chainlit deletes what follows an edited question: that is no answer to one before it.
+            chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
             # The end of an earlier question's task has told the page that nothing runs.
             await cl.context.emitter.task_start()
             if turn.files and not await _take_files(turn, view, session.language):
