@@ -102,7 +102,10 @@ async def on_message(message: cl.Message) -> None:
         files,
         person(login, session.environ),
     )
-    view = TurnView(_parts.messages, session.language, message.id)
+    run = cl.context.current_run
+    view = TurnView(
+        _parts.messages, session.language, message.id, run.to_dict() if run is not None else None
+    )
     await _run(session, chat, turn, view, edited)
 
 
@@ -149,8 +152,8 @@ async def on_regenerate(_action: cl.Action) -> None:
         answered.files,
         answered.person,
     )
-    run_id = chat.views[-1].run_id
-    view = TurnView(_parts.messages, session.language, again.question_id, run_id)
+    run = chat.views[-1].run
+    view = TurnView(_parts.messages, session.language, again.question_id, run)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
 
 
@@ -254,7 +257,7 @@ async def _remove_from(chat: Chat, view: TurnView) -> None:
         if earlier.question_id == view.question_id and earlier is not view:
             for old in chat.views[index:]:
                 chat.conversation.begin(old.question_id)
-                await old.remove()
+                await view.replace(old)
             del chat.views[index:]
             break
 

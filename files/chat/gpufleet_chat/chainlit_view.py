@@ -28,18 +28,21 @@ class TurnView:
     """The display of one turn: a bubble for the answer and one notice below it."""
 
     def __init__(
-        self, messages: Messages, language: str, question_id: str, run_id: str | None = None
+        self, messages: Messages, language: str, question_id: str, run: StepDict | None = None
     ) -> None:
         self._messages = messages
         self._language = language
         self.question_id = question_id
         # Only within the run of its question can an answer be copied, and follow the thinking.
-        self._answer = cl.Message(content="", parent_id=run_id, metadata=self._kept("answer"))
+        self.run = run
+        self._run_id = str(run["id"]) if run else None
+        self._answer = self._new_answer()
+        # The ids of what was shown and taken away.
+        self._gone: list[str] = []
         self._thinking: cl.Step | None = None
         self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
         self._waiting: tuple[Waiting, int] | None = None
-        self.run_id: str | None = self._answer.parent_id
 
     @classmethod
     def restored(
@@ -54,8 +57,8 @@ class TurnView:
         }
         answer, thinking, notice = (kept.get(part) for part in ("answer", "thinking", "notice"))
         shown = answer or thinking
-        run_id = shown.get("parentId") if shown else _last_run(steps, question_id)
-        view = cls(messages, language, question_id, run_id)
+        run_id = shown.get("parentId") if shown else None
+        view = cls(messages, language, question_id, _run(steps, question_id, run_id))
         if answer is not None:
             view._answer = cl.Message.from_dict(answer)
         if notice is not None:
@@ -88,7 +91,7 @@ class TurnView:
         unanswered = self._notice is None
         if self._notice is None:
             text = self._text("unanswered")
-            self._notice = cl.Message(content=text, parent_id=self.run_id, created_at=utc_now())
+            self._notice = cl.Message(content=text, parent_id=self._run_id, created_at=utc_now())
         self._notice.actions = [again, *self._exports()]
         await _send_actions(self._notice)
         return self._notice.to_dict() if unanswered else None
@@ -109,16 +112,16 @@ class TurnView:
     async def forgot(self) -> None:
         """Say that the beginning of the conversation does not fit into the model's context."""
         if self._forgot is None:
-            self._forgot = cl.Message(content=self._text("forgot"), parent_id=self.run_id)
+            self._forgot = cl.Message(content=self._text("forgot"), parent_id=self._run_id)
             await self._forgot.send()
 
     async def restart(self) -> None:
         """Clear the answer and the thinking before it: they begin again."""
         if self._thinking is not None:
             thinking, self._thinking = self._thinking, None
-            await thinking.remove()
-        await self._answer.remove()
-        self._answer = cl.Message(content="", parent_id=self.run_id, metadata=self._kept("answer"))
+            await self._remove(thinking)
+        await self._remove(self._answer)
+        self._answer = self._new_answer()
 
     async def wait(self, waiting: Waiting, ahead: int = 0) -> None:
         """Say why nothing comes, how many questions come first; again it changes nothing."""
@@ -140,7 +143,7 @@ class TurnView:
         if self._notice is not None:
             notice, self._notice = self._notice, None
             await notice.remove_actions()
-            await notice.remove()
+            await self._remove(notice)
 
     async def finish(self, length_reached: bool = False) -> None:
         """Close the answer as it stands, and say so when it is empty or as long as it may be."""
@@ -179,16 +182,24 @@ class TurnView:
                 await message.remove_actions()
                 message.actions = []
 
-    async def remove(self) -> None:
-        """Take all away: the question is asked anew."""
-        await self.withdraw_actions()
-        if self._thinking is not None:
-            await self._thinking.remove()
-        for message in self._shown_messages():
-            await message.remove()
+    async def replace(self, earlier: TurnView) -> None:
+        """Take all of another turn away: its question is asked anew, or stood below that."""
+        await earlier.withdraw_actions()
+        if earlier._thinking is not None:
+            await earlier._remove(earlier._thinking)
+        for message in earlier._shown_messages():
+            await earlier._remove(message)
+        self._gone += earlier._gone
 
     async def resync(self, session: WebsocketSession) -> None:
         """Send all that is shown once more, to a page that may have missed some of it."""
+        for identifier in self._gone:
+            await sio.emit("delete_message", {"id": identifier}, to=session.socket_id)
+        if self.run is not None:
+            # A page drops what hangs from a run that it does not know. Of one that it knows it may
+            # know the end.
+            run = {key: value for key, value in self.run.items() if key != "end"}
+            await sio.emit("new_message", run, to=session.socket_id)
         if self._thinking is not None:
             await sio.emit("new_message", self._thinking.to_dict(), to=session.socket_id)
         for message in self._shown_messages():
@@ -197,6 +208,13 @@ class TurnView:
                 # A page shows twice what it is sent twice.
                 await sio.emit("remove_action", action.to_dict(), to=session.socket_id)
                 await sio.emit("action", action.to_dict(), to=session.socket_id)
+
+    def _new_answer(self) -> cl.Message:
+        return cl.Message(content="", parent_id=self._run_id, metadata=self._kept("answer"))
+
+    async def _remove(self, shown: cl.Message | cl.Step) -> None:
+        self._gone.append(str(shown.id))
+        await shown.remove()  # type: ignore[no-untyped-call]
 
     def _shown_messages(self) -> list[cl.Message]:
         answer = self._answer if self._answer.content else None
@@ -249,12 +267,14 @@ class TurnView:
         metadata = self._kept("notice") if kept else None
         self._notice = cl.Message(content=text, actions=actions, metadata=metadata)
         # Chainlit would take the step that runs here, which a retry does not have.
-        self._notice.parent_id = self.run_id if in_run else None
+        self._notice.parent_id = self._run_id if in_run else None
         await self._notice.send()
 
     async def _think(self, text: str) -> None:
         if self._thinking is None:
-            self._thinking = cl.Step(name=self._text("thinking"), type="llm", parent_id=self.run_id)
+            self._thinking = cl.Step(
+                name=self._text("thinking"), type="llm", parent_id=self._run_id
+            )
             self._thinking.metadata = self._kept("thinking")
             self._thinking.start = utc_now()
             await self._thinking.send()
@@ -276,8 +296,8 @@ async def _send_actions(message: cl.Message) -> None:
         await action.send(for_id=message.id)
 
 
-def _last_run(steps: list[StepDict], question_id: str) -> str | None:
-    for step in reversed(steps):
-        if step["type"] == "run" and step.get("parentId") == question_id:
-            return str(step["id"])
-    return None
+def _run(steps: list[StepDict], question_id: str, run_id: str | None) -> StepDict | None:
+    """The run of this id; without one, the last run of the question."""
+    key, value = ("parentId", question_id) if run_id is None else ("id", run_id)
+    runs = [step for step in steps if step["type"] == "run" and step.get(key) == value]
+    return runs[-1] if runs else None

@@ -38,6 +38,14 @@ async def until_status(url: str, status: int, seconds: float = 5) -> httpx.Respo
     return response
 
 
+async def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
 def sign_session(secret: str) -> str:
     """The session of a check, signed by the code of llm_health."""
     code = runpy.run_path(str(CHAT.parents[1] / "plugins" / "module_utils" / "_chat_session.py"))
@@ -227,6 +235,7 @@ class Page:
             "createdAt": "2026-01-01T00:00:00Z",
         }
         self._ended.clear()
+        self.messages[identifier] = message
         event = "edit_message" if message_id else "client_message"
         await self._client.emit(
             event, {"message": message, "fileReferences": [{"id": file} for file in files]}
@@ -316,6 +325,10 @@ class Page:
         self._seen.set()
 
     def _upsert(self, message: dict[str, Any]) -> None:
+        # As Chainlit's page does: what hangs from an unknown message is lost.
+        parent = message.get("parentId")
+        if parent and parent not in self.messages:
+            return
         self.messages[message["id"]] = message
         self.growth.append(len(message["output"]))
 

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from chat_process import Page, Start
+from chat_process import Page, Start, until
 from fake_upstream import Answer, FakeUpstream
 from gpufleet_chat.history import FILE_NAME
 from test_history_chat import LOGIN, answered, person, restarted, sent
@@ -28,6 +28,65 @@ async def test_an_answer_can_be_stopped_by_a_page_that_came_back(
     await page.until(lambda: page.states)
     await page.connected()
     await page.until(lambda: page.running)
+    await page.stop()
+    await page.ended()
+    await page.close()
+
+
+async def test_what_was_taken_back_meanwhile_is_gone(start: Start, fake: FakeUpstream) -> None:
+    chat = await start(concurrent_answers=1)
+    other, page = Page(chat.url), Page(chat.url)
+    await other.open()
+    await page.open()
+    fake.script.append(Answer(("It is",), "hang"))
+    await other.ask("first")
+    await other.sees("It is")
+    await page.ask("second")
+    await page.sees("is next")
+    await page.close()
+    await other.stop()
+    await other.ended()
+    await until(lambda: len(fake.requests) == 2)
+    await page.open()
+    await page.until(lambda: page.texts() == ["Paris."])
+    await page.close()
+    await other.close()
+
+
+async def test_thoughts_that_began_again_meanwhile_are_shown_once(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+
+    def thoughts() -> list[str]:
+        return [item["output"] for item in page.messages.values() if item["type"] == "llm"]
+
+    first = Answer(("Hm",), "cut", pause_seconds=1, field_name="reasoning")
+    fake.script.extend([first, Answer(("Well",), field_name="reasoning")])
+    await page.ask("first")
+    await page.until(thoughts)
+    await page.close()
+    await until(lambda: len(fake.requests) == 2)
+    await page.open()
+    await page.until(lambda: thoughts() == ["Well"])
+    await page.close()
+
+
+async def test_a_page_that_has_missed_the_beginning_shows_the_answer(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(Answer(("It is",), "hang"))
+    question = await page.ask("first")
+    await page.sees("It is")
+    await page.close()
+    page.messages = {question: page.messages[question]}
+    await page.open()
+    await page.sees("It is")
     await page.stop()
     await page.ended()
     await page.close()

@@ -8,11 +8,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chat_process import CHAT, ChatProcess, Page, Start, get
+from chat_process import CHAT, ChatProcess, Page, Start, get, until
 from fake_upstream import Answer, FakeUpstream
 from socketio.exceptions import ConnectionError as Refused
 
@@ -30,14 +29,6 @@ async def number(chat: ChatProcess, name: str) -> float:
         if line.startswith(f"{name} "):
             return float(line.rpartition(" ")[2])
     raise AssertionError(f"{name} is no line of /metrics")
-
-
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
 
 
 async def talk(chat: ChatProcess) -> None:
