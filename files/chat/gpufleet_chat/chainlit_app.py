@@ -89,10 +89,12 @@ async def on_message(message: cl.Message) -> None:
         _parts.turns.stop(StopReason.PERSON, session.id)
     chat.asked.add(message.id)
     login = session.user.identifier if session.user else None
+    # An edited question keeps its files, which may be gone by now.
+    file_text = chat.file_texts.get(message.id, "")
     files = [
         File(element.name, Path(element.path))
         for element in message.elements
-        if element.path is not None
+        if element.path is not None and not file_text
     ]
     turn = Turn(
         message.id,
@@ -101,6 +103,7 @@ async def on_message(message: cl.Message) -> None:
         session.chat_profile,
         files,
         person(login, session.environ),
+        file_text,
     )
     run = cl.context.current_run
     view = TurnView(
@@ -151,6 +154,7 @@ async def on_regenerate(_action: cl.Action) -> None:
         session.chat_profile,
         answered.files,
         answered.person,
+        answered.file_text,
     )
     run = chat.views[-1].run
     view = TurnView(_parts.messages, session.language, again.question_id, run)
@@ -241,6 +245,7 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
             if turn.files and not await _take_files(turn, view, session.language):
                 chat.turn = None
                 return
+            _keep_file_text(chat, turn)
             chat.turn, chat.failed = turn, False
             try:
                 chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
@@ -271,21 +276,28 @@ async def _make_last(chat: Chat, view: TurnView) -> None:
 
 
 async def _take_files(turn: Turn, view: TurnView, language: str) -> bool:
-    """Put the text of the files before the question, or say why not."""
+    """Read the files of the question, or say why not."""
     most = _parts.settings.upload_max_mib
     try:
-        turn.question = await with_files(turn.question, turn.files, most)
+        turn.file_text = await with_files("", turn.files, most)
     except FileRefused as error:
         values = {"name": error.name, "most": str(most), "count": str(MAX_FILES)}
         await view.refuse(_parts.messages.text(error.key, language, **values))
         return False
     turn.files = ()
+    return True
+
+
+def _keep_file_text(chat: Chat, turn: Turn) -> None:
+    """Remember what the model is sent beside what the person has typed."""
+    if not turn.file_text:
+        return
+    chat.file_texts[turn.question_id] = turn.file_text
     if history is not None:
         # Not awaited: the answer does not wait for the history.
-        task = asyncio.create_task(history.keep_sent_text(turn.question_id, turn.question))
+        task = asyncio.create_task(history.keep_sent_text(turn.question_id, turn.sent))
         _writes.add(task)
         task.add_done_callback(_writes.discard)
-    return True
 
 
 async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:

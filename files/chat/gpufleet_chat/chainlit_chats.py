@@ -25,6 +25,8 @@ class Chat:
     choices: Choices
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     asked: set[str] = field(default_factory=set)
+    # What their files held, by question.
+    file_texts: dict[str, str] = field(default_factory=dict)
     turn: Turn | None = None
     failed: bool = False
     views: list[TurnView] = field(default_factory=list)

@@ -55,11 +55,14 @@ async def on_chat_resume(thread: ThreadDict) -> None:
     for step in steps:
         if step["type"] != "user_message":
             continue
-        question = sent.get(step["id"], step["output"])
+        question = step["output"]
+        file_text = _file_text(sent.get(step["id"], ""), question)
+        if file_text:
+            chat.file_texts[step["id"]] = file_text
         view = TurnView.restored(_parts.messages, session.language, step["id"], steps)
         chat.asked.add(step["id"])
         chat.views.append(view)
-        chat.conversation.add(Exchange(step["id"], question, view.answer))
+        chat.conversation.add(Exchange(step["id"], file_text + question, view.answer))
         chat.turn = Turn(
             step["id"],
             question,
@@ -67,6 +70,7 @@ async def on_chat_resume(thread: ThreadDict) -> None:
             session.chat_profile,
             (),
             person(login, session.environ),
+            file_text,
         )
     await offer_settings(session, chat)
     if chat.views:
@@ -131,6 +135,11 @@ async def on_question(sid: str, payload: MessagePayload) -> None:
         # The page shows what its thread holds by now, which is without this question.
         await init_ws_context(session).emitter.send_step(payload["message"])
     await message(sid, payload)
+
+
+def _file_text(sent: str, question: str) -> str:
+    """What stands before the question in what the model was sent."""
+    return sent.removesuffix(question) if sent.endswith(question) else ""
 
 
 def _kept_choices(thread: ThreadDict) -> Choices:

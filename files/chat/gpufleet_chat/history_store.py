@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     ScalarSelect,
     and_,
+    case,
     delete,
     func,
     or_,
@@ -305,6 +306,8 @@ class HistoryStore:
                         "kind": new.kind,
                         "name": new.name,
                         "text": new.text,
+                        # It was sent with the text before.
+                        "sent_text": case((steps.c.text == new.text, steps.c.sent_text)),
                         "details": new.details,
                     },
                     # A page chooses the ids of its questions: it must not reach other threads.

@@ -124,9 +124,11 @@ class Turn:
     question: str
     choices: Choices | None = None
     model: str | None = None
-    # Not read yet; what they hold becomes part of the question.
+    # Not read yet; what they hold becomes file_text.
     files: Sequence[File] = ()
     person: str = ""
+    # Stands before the question in what the model is sent.
+    file_text: str = ""
     answer: str = ""
     tokens: int = 0
     stop_reason: StopReason = StopReason.PERSON
@@ -138,6 +140,11 @@ class Turn:
     reference: str = field(default_factory=lambda: secrets.token_hex(4))
     # Of the monotonic clock: its rank in the queue, and what people feel as the time to an answer.
     asked_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def sent(self) -> str:
+        """What the model is sent."""
+        return self.file_text + self.question
 
 
 class TurnFailed(Exception):
@@ -200,7 +207,7 @@ class Answerer:
             if failure is not None:
                 outcome, reason = "failed", failure.name.lower()
             self._metrics.question_ended(outcome, reason)
-            conversation.add(Exchange(turn.question_id, turn.question, turn.answer))
+            conversation.add(Exchange(turn.question_id, turn.sent, turn.answer))
             log.info(
                 event(
                     "turn",
@@ -351,11 +358,11 @@ class Answerer:
             most = min(most, SHORT_ANSWER_TOKENS)
         if model.context_tokens is not None:
             reserve = min(most, model.context_tokens // ANSWER_SHARE)
-            conversation.fit(turn.question + turn.answer, model.context_tokens - reserve)
-            asked = conversation.tokens(conversation.messages(turn.question + turn.answer))
+            conversation.fit(turn.sent + turn.answer, model.context_tokens - reserve)
+            asked = conversation.tokens(conversation.messages(turn.sent + turn.answer))
             # Never below what the answer was promised: the estimate may be wrong.
             most = min(most, max(reserve, model.context_tokens - asked))
-        messages = conversation.messages(turn.question)
+        messages = conversation.messages(turn.sent)
         return Request(model.name, messages, choices, max(1, most), turn.answer)
 
 

@@ -227,6 +227,38 @@ async def test_what_the_model_read_in_a_file_is_remembered(
     await page.close()
 
 
+async def test_an_edited_question_keeps_its_files(start: Start, fake: FakeUpstream) -> None:
+    # The text of a file may be longer than a question.
+    chat = await start(**LOGIN, message_max_chars=1000)
+    ann = await person(chat)
+    page = await ann.page()
+    upload = await ann._client.post(
+        "/project/file",
+        params={"session_id": page.session_id},
+        files={"file": ("notes.txt", b"The code is 1234. " * 100, "text/plain")},
+    )
+    question = await answered(page, "What is the code?", files=[upload.json()["id"]])
+    (again,) = [action for action in page.actions if action["name"] == "regenerate"]
+    await page.press(again)
+    await page.until(lambda: len(fake.requests) == 2)
+    await page.ended()
+    await page.close()
+    # Also in a page that has only what the history brought, and in the next one.
+    page = await ann.page(page.thread_id)
+    await page.until(lambda: page.resumed)
+    await answered(page, "Backwards?", message_id=question)
+    assert sent(fake)[0].startswith('<file name="notes.txt">\nThe code is 1234.')
+    assert sent(fake)[0].endswith("Backwards?")
+    await page.close()
+    page = await ann.page(page.thread_id)
+    await page.until(lambda: page.resumed)
+    await answered(page, "Again?")
+    assert sent(fake)[0].startswith('<file name="notes.txt">\nThe code is 1234.')
+    assert sent(fake)[0].endswith("Backwards?")
+    assert (await ann.kept(page.thread_id))[0] == ("user_message", "Backwards?")
+    await page.close()
+
+
 async def test_only_what_was_said_is_kept(start: Start, fake: FakeUpstream) -> None:
     chat = await start(**LOGIN, recovery_wait_seconds=30)
     ann = await person(chat)

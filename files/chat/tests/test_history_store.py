@@ -99,14 +99,16 @@ async def test_what_was_kept_is_there(store: HistoryStore) -> None:
     assert user.details == {"provider": "header"}
 
 
-async def test_a_step_kept_again_is_replaced_and_its_sent_text_stays(store: HistoryStore) -> None:
+async def test_a_step_kept_again_is_replaced(store: HistoryStore) -> None:
     question = step("one")
     await store.keep_step("ann", THREAD, question, begins=True)
     await store.keep_sent_text("ann", THREAD, question.id, "file, one")
-    await store.keep_step("ann", THREAD, step("two", question.id))
-    thread = await store.thread("ann", THREAD)
-    assert thread is not None
-    assert [(item.text, item.sent_text) for item in thread.steps] == [("two", "file, one")]
+    # What was sent stays with the text that it was sent for.
+    for typed, sent in (("one", "file, one"), ("two", None)):
+        await store.keep_step("ann", THREAD, step(typed, question.id))
+        thread = await store.thread("ann", THREAD)
+        assert thread is not None
+        assert [(item.text, item.sent_text) for item in thread.steps] == [(typed, sent)]
 
 
 async def test_a_step_goes_with_all_below_it(store: HistoryStore) -> None:
