@@ -37,6 +37,10 @@ class File:
     path: Path
 
 
+# One that is here no more, not even its name.
+LOST = File("", Path())
+
+
 class FileRefused(Exception):
     """A file cannot be used; the message is the key of the text that says why."""
 
@@ -53,6 +57,8 @@ async def with_files(question: str, files: Sequence[File], max_mib: int) -> str:
     blocks = []
     left = MAX_CHARACTERS
     for file in files:
+        if file is LOST:
+            raise FileRefused("file.lost", file.name)
         text = await _read(file, max_mib)
         left -= len(text)
         if left < 0:

@@ -16,12 +16,12 @@ from chainlit.user import User
 
 from gpufleet_chat import services
 from gpufleet_chat.admission import NotTaken
-from gpufleet_chat.attachments import MAX_FILES, File, FileRefused, with_files
+from gpufleet_chat.attachments import LOST, MAX_FILES, File, FileRefused, with_files
 from gpufleet_chat.bounds import socket_bytes
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
 from gpufleet_chat.chainlit_panel import offer_settings, offer_thinking
 from gpufleet_chat.chainlit_presence import keep_pages_informed
-from gpufleet_chat.chainlit_resume import history
+from gpufleet_chat.chainlit_resume import LOST_FILES, history
 from gpufleet_chat.chainlit_sessions import connect
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
@@ -105,6 +105,8 @@ async def on_message(message: cl.Message) -> None:
         person(login, session.environ),
         file_text,
     )
+    if LOST_FILES in (message.metadata or {}):
+        turn.files = [LOST]
     run = cl.context.current_run
     view = TurnView(
         _parts.messages, session.language, message.id, run.to_dict() if run is not None else None

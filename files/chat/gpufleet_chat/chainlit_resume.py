@@ -36,6 +36,8 @@ CONNECTED_SECONDS = 15.0
 # Longer than a history that could not be opened is left alone.
 HISTORY_SECONDS = 12.0
 HISTORY_ASK_SECONDS = 0.5
+# The key of a question's metadata where a file of it is not here.
+LOST_FILES = "lost_files"
 _connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
 
 
@@ -134,7 +136,16 @@ async def on_question(sid: str, payload: MessagePayload) -> None:
             await asyncio.wait_for(connected.wait(), CONNECTED_SECONDS)
         # The page shows what its thread holds by now, which is without this question.
         await init_ws_context(session).emitter.send_step(payload["message"])
+    if _misses_files(session, payload):
+        metadata = payload["message"].get("metadata") or {}
+        payload["message"]["metadata"] = {**metadata, LOST_FILES: True}
     await message(sid, payload)
+
+
+def _misses_files(session: WebsocketSession, payload: MessagePayload) -> bool:
+    """Whether a file was added before the chat has restarted: Chainlit leaves it out."""
+    files = payload.get("fileReferences") or []
+    return any(file["id"] not in session.files for file in files)
 
 
 def _file_text(sent: str, question: str) -> str:

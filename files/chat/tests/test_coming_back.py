@@ -204,6 +204,27 @@ async def test_a_chat_that_knows_nothing_of_what_a_page_shows_says_so(
     await page.close()
 
 
+async def test_a_file_from_before_a_restart_is_missed_in_words(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    file = (await page.upload("notes.txt", b"The code is 1234.")).json()["id"]
+    await restarted(chat)
+    await page.close()
+    await page.open()
+    await page.ask("What is the code?", files=[file])
+    await page.sees("A file of this question is no longer there")
+    await page.ended()
+    assert fake.requests == []
+    file = (await page.upload("notes.txt", b"The code is 1234.")).json()["id"]
+    await page.ask("What is the code?", files=[file])
+    await page.sees("Paris.")
+    assert "1234" in sent(fake)[0]
+    await page.close()
+
+
 async def test_a_thread_is_opened_when_the_history_is_there_again(
     start: Start, fake: FakeUpstream, tmp_path: Path
 ) -> None:
