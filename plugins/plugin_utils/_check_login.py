@@ -16,6 +16,7 @@ HASH = re.compile(r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-
 NAME = re.compile(r"[\w.@+-]{1,128}")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VARIABLE = re.compile(r"OAUTH_[A-Z0-9_]+|CHAINLIT_URL")
+_HYBRID = "OAUTH_AZURE_AD_HYBRID_"
 _LONG_ENOUGH = (
     'Give it 16 characters or more, of letters, digits and "._~+/=-", that serve nothing else. '
     "`openssl rand -hex 24` makes one."
@@ -114,6 +115,13 @@ def _oauth(host: Host) -> Iterator[Problem]:
                     f"chainlit_oauth_environment.{name}",
                     "It is no variable of a provider with a text.",
                     "Use OAUTH_ variables and CHAINLIT_URL only, and quote numbers and true.",
+                )
+            elif str(name).startswith(_HYBRID):
+                yield (
+                    f"chainlit_oauth_environment.{name}",
+                    "Nobody could log in: this provider sends people back by a form from its own "
+                    "site, which the chat refuses.",
+                    "Use the variables OAUTH_AZURE_AD_* instead.",
                 )
     if not host.values.get("chainlit_login_oauth_allowed", True):
         yield (

@@ -10,6 +10,8 @@ from gpufleet_chat.settings import SettingsError
 
 # Chainlit reads these when it is imported; any other name could change how the process runs.
 _VARIABLE = re.compile(r"OAUTH_[A-Z0-9_]+|CHAINLIT_URL")
+# It sends people back by a form from its own site, which is refused as every request of another.
+_HYBRID = "OAUTH_AZURE_AD_HYBRID_"
 _VERIFIED = ("email_verified", "verified_email")
 
 
@@ -26,6 +28,11 @@ def parse_environment(text: str) -> dict[str, str]:
             raise SettingsError(
                 f'"{name}" in the credential oauth must be an OAUTH_ variable or CHAINLIT_URL, '
                 "with a text; correct it"
+            )
+        if name.startswith(_HYBRID):
+            raise SettingsError(
+                f'nobody could log in by "{name}" in the credential oauth; use the variables '
+                "OAUTH_AZURE_AD_* instead"
             )
     return values
 

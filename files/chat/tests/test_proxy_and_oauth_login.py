@@ -63,11 +63,16 @@ def test_only_our_people(
         ("{}", "names no provider"),
         ('{"OAUTH_X_CLIENT_ID": 5}', '"OAUTH_X_CLIENT_ID"'),
         ('{"OAUTH_X_CLIENT_ID": "a", "LD_PRELOAD": "b"}', '"LD_PRELOAD"'),
+        ('{"OAUTH_AZURE_AD_HYBRID_CLIENT_ID": "a"}', r"use the variables OAUTH_AZURE_AD_\*"),
     ],
 )
 def test_only_the_variables_of_providers(content: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse_environment(content)
+
+
+def test_the_provider_beside_it_is_taken() -> None:
+    assert parse_environment('{"OAUTH_AZURE_AD_CLIENT_ID": "a"}')
 
 
 def test_no_provider_names_a_check() -> None:

@@ -421,6 +421,18 @@ CASES: dict[str, Case] = {
         "chainlit_oauth_environment.PATH",
         ["OAUTH_ variables and CHAINLIT_URL only"],
     ),
+    "oauth by a form of another site": (
+        login(
+            "oauth",
+            chainlit_login_oauth_allowed=["*"],
+            chainlit_oauth_environment={
+                "OAUTH_AZURE_AD_CLIENT_ID": "x",
+                "OAUTH_AZURE_AD_HYBRID_CLIENT_ID": "y",
+            },
+        ),
+        "chainlit_oauth_environment.OAUTH_AZURE_AD_HYBRID_CLIENT_ID",
+        ["Nobody could log in", "OAUTH_AZURE_AD_*"],
+    ),
     "oauth for nobody": (
         login("oauth", chainlit_oauth_environment={"OAUTH_X": "y"}),
         "chainlit_login_oauth_allowed",
