@@ -283,7 +283,8 @@ class HistoryStore:
     async def keep_step(self, owner: str, thread_id: str, step: Step, begins: bool = False) -> None:
         """Keep a step as it is now; raises NotOwnerError.
 
-        One that begins may make its thread. Others must not: the thread was deleted meanwhile.
+        One that begins may make its thread, and names one without a name. Others must not: the
+        thread was deleted meanwhile.
         """
         async with self._writer.begin() as connection:
             await self._own(connection, owner, thread_id, begins)
@@ -316,8 +317,14 @@ class HistoryStore:
             )
             if kept.one_or_none() is None:
                 raise NotOwnerError
+            changed: dict[str, Any] = {"updated_at": time.time()}
+            if begins:
+                # The question that was to name it may have met a fault.
+                short = _name(step.text)
+                changed["name"] = func.coalesce(threads.c.name, short)
+                changed["folded_name"] = func.coalesce(threads.c.folded_name, short.casefold())
             await connection.execute(
-                update(threads).where(threads.c.id == thread_id).values(updated_at=time.time())
+                update(threads).where(threads.c.id == thread_id).values(changed)
             )
 
     async def keep_sent_text(self, owner: str, thread_id: str, step_id: str, text: str) -> None:

@@ -99,6 +99,17 @@ async def test_what_was_kept_is_there(store: HistoryStore) -> None:
     assert user.details == {"provider": "header"}
 
 
+async def test_a_thread_without_a_name_has_that_of_its_next_question(
+    store: HistoryStore,
+) -> None:
+    await store.keep_step("ann", THREAD, step("One\nmore"), begins=True)
+    assert [item.name for item in await store.names("ann", 5)] == ["One more"]
+    assert await store.names("ann", 5, search="ONE")
+    # A name stays.
+    await store.keep_step("ann", THREAD, step("Two"), begins=True)
+    assert [item.name for item in await store.names("ann", 5)] == ["One more"]
+
+
 async def test_a_step_kept_again_is_replaced(store: HistoryStore) -> None:
     question = step("one")
     await store.keep_step("ann", THREAD, question, begins=True)
