@@ -276,6 +276,24 @@ def test_conversation_stays_with_one_chat(backends: Backends, web: httpx.Client)
     assert web.get("/user", headers=headers).json()["backend"] != home
 
 
+def test_all_tabs_of_a_browser_stay_with_one_chat(backends: Backends, web: httpx.Client) -> None:
+    homes = set()
+    for browser in range(12):
+        seen = set()
+        # Each tab that connects puts its own session into the browser's one cookie.
+        for session in range(4):
+            cookies = [f"X-Chainlit-Session-id=tab-{session}", f"gpufleet_chat_browser=b-{browser}"]
+            for order in (cookies, cookies[::-1]):
+                headers = {"Cookie": "; ".join(order)}
+                seen.add(web.get("/user", headers=headers).json()["backend"])
+                status, reply = exchange(ADDRESS, headers, "hello")
+                assert (status, reply[:10]) == (101, "hello from")
+                seen.add(int(reply.split()[-1]))
+        assert len(seen) == 1, f"browser {browser} was at {seen}"
+        homes |= seen
+    assert homes == {9201, 9202}
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [(f"http://{ADDRESS}", 101), ("", 101), ("https://portal.example.com", 101),
