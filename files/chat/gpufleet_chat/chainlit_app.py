@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import chainlit as cl
+from chainlit.chat_context import chat_contexts
 from chainlit.config import config
 from chainlit.server import sio
 from chainlit.session import WebsocketSession
@@ -242,6 +243,8 @@ async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnV
         async with chat.lock:
             await _remove_from(chat, view)
             await _make_last(chat, view)
+            # Chainlit deletes what follows an edited question: that is no answer to one before it.
+            chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
             # The end of an earlier question's task has told the page that nothing runs.
             await cl.context.emitter.task_start()
             if turn.files and not await _take_files(turn, view, session.language):

@@ -339,6 +339,29 @@ async def test_edited_and_regenerated_answers_replace_the_old(
     await page.close()
 
 
+async def test_an_edit_leaves_the_answers_before_it(start: Start, fake: FakeUpstream) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page()
+    fake.script.append(Answer(("It ", "is."), pause_seconds=0.5))
+    await page.ask("first")
+    await page.sees("It")
+    # It is asked before the first answer has its end.
+    second = await page.ask("second")
+    await page.sees("Paris.")
+    await page.ended()
+    await answered(page, "second, better", message_id=second)
+    assert page.texts() == ["It is.", "Paris."]
+    assert [text for _, text in await ann.kept(page.thread_id)] == [
+        "first",
+        "It is.",
+        "second, better",
+        "Paris.",
+    ]
+    assert sent(fake) == ["first", "It is.", "second, better"]
+    await page.close()
+
+
 async def test_a_blip_does_not_open_the_thread_again(start: Start, fake: FakeUpstream) -> None:
     chat = await start(**LOGIN)
     ann = await person(chat)
