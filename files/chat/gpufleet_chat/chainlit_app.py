@@ -22,8 +22,8 @@ from gpufleet_chat.bounds import socket_bytes
 from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
 from gpufleet_chat.chainlit_panel import offer_settings, offer_thinking
 from gpufleet_chat.chainlit_presence import keep_pages_informed
+from gpufleet_chat.chainlit_reload import on_connect
 from gpufleet_chat.chainlit_resume import LOST_FILES, history
-from gpufleet_chat.chainlit_sessions import connect
 from gpufleet_chat.chainlit_view import (
     EXPORT_ACTION,
     EXPORT_FORMATS,
@@ -313,7 +313,7 @@ async def _run_again(session: WebsocketSession, chat: Chat, turn: Turn, view: Tu
         await cl.context.emitter.task_end()
 
 
-sio.on("connect", connect)
+sio.on("connect", on_connect)
 sio.on("stop", on_stop)
 # Chainlit's own wrapper would break on None.
 config.code.on_message = on_known_message

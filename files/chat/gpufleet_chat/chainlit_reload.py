@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chainlit.chat_context import chat_contexts
 from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id
@@ -10,15 +12,24 @@ from chainlit.user_session import user_sessions
 
 from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import chats
+from gpufleet_chat.chainlit_sessions import connect
 
 _parts = services.current()
 
 
-def take_over(new: WebsocketSession) -> None:
-    """Give the session that still answers in this thread, and has no page, to this page.
+async def on_connect(sid: str, environ: dict[str, Any], auth: object) -> bool:
+    """Let a page in, and give it the session that still answers in its thread for no page.
 
-    A page that is loaded anew has a new session, while the old one answers for nobody.
+    A page that is loaded anew has a new session.
     """
+    accepted = await connect(sid, environ, auth)
+    session = WebsocketSession.get(sid)
+    if session is not None:
+        _take_over(session)
+    return accepted
+
+
+def _take_over(new: WebsocketSession) -> None:
     thread_id = new.thread_id_to_resume
     if new.restored or new.user is None or thread_id is None:
         return

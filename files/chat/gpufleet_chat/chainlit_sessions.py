@@ -19,7 +19,6 @@ from chainlit.server import sio
 from chainlit.session import WebsocketSession, ws_sessions_id, ws_sessions_sid
 from chainlit.user_session import user_sessions
 
-from gpufleet_chat.chainlit_reload import take_over
 from gpufleet_chat.logs import event
 
 log = logging.getLogger(__name__)
@@ -38,11 +37,7 @@ async def connect(sid: str, environ: dict[str, Any], auth: object) -> bool:
     identifier = auth.get("sessionId") if isinstance(auth, dict) else None
     if not (isinstance(identifier, str) and _ID.fullmatch(identifier)):
         raise ConnectionRefusedError("the id of the session is none")
-    accepted = bool(await chainlit.socket.connect(sid, environ, auth))
-    session = WebsocketSession.get(sid)
-    if session is not None:
-        take_over(session)
-    return accepted
+    return bool(await chainlit.socket.connect(sid, environ, auth))
 
 
 class Janitor:

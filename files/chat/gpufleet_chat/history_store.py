@@ -283,7 +283,8 @@ class HistoryStore:
     async def keep_step(self, owner: str, thread_id: str, step: Step, begins: bool = False) -> None:
         """Keep a step as it is now; raises NotOwnerError.
 
-        One that begins may make its thread, and names one without a name. Others must not: the thread was deleted meanwhile.
+        One that begins may make its thread, and names one without a name. Others must not: the
+        thread was deleted meanwhile.
         """
         async with self._writer.begin() as connection:
             await self._own(connection, owner, thread_id, begins)

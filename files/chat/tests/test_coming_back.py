@@ -163,7 +163,7 @@ async def test_a_question_without_its_answer_can_be_asked_again(
     await page.close()
     await page.open()
     await page.until(lambda: page.resumed)
-    assert page.texts() == ["This question was not answered."]
+    assert page.texts() == ["This question has no answer yet."]
     (again,) = [action for action in page.actions if action["name"] == "regenerate"]
     assert again["label"] == "Try again"
     assert again["forId"] in page.messages

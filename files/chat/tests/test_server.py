@@ -312,12 +312,10 @@ async def test_page_that_comes_back_sees_all(start: Start, fake: FakeUpstream) -
     await page.ask("first")
     await page.sees("word3")
     await page.close()
-    again = Page(chat.url)
-    again.session_id = page.session_id
     await asyncio.sleep(0.5)
-    await again.open()
-    await again.until(lambda: again.texts() == ["".join(SLOW.pieces)])
-    await again.close()
+    await page.open()
+    await page.until(lambda: page.texts() == ["".join(SLOW.pieces)])
+    await page.close()
 
 
 async def test_sigterm_lets_the_answer_finish(start: Start, fake: FakeUpstream) -> None:
