@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ class SlowServer:
         self.vocabulary = 200_000
         self.status = "200 OK"
         self.prompts: set[str] = set()
+        # When each answer was asked for, and when its tokens went: the pace on a busy machine.
+        self.answers: list[list[float]] = []
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -51,6 +55,8 @@ class SlowServer:
         length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
         request = json.loads(await reader.readexactly(length))
         self.prompts.add(str(request["prompt"]))
+        times = [time.monotonic()]
+        self.answers.append(times)
         if max(request["prompt"]) >= self.vocabulary:
             await self._refuse(writer)
             return
@@ -58,6 +64,7 @@ class SlowServer:
         await asyncio.sleep(FIRST_SECONDS)
         for _ in range(self.tokens // self.per_event):
             await self._event(writer, {"choices": [{"text": "a"}]})
+            times.append(time.monotonic())
             await asyncio.sleep(GAP_SECONDS)
             if self.cut:
                 raise ConnectionError
@@ -96,14 +103,16 @@ def load(server: SlowServer, **changes: object) -> llm_load.Load:
 
 
 def test_a_known_pace_is_measured(server: SlowServer) -> None:
+    begin = time.monotonic() + llm_load._START_SECONDS + 0.5
     found = llm_load.measure(load(server), processes=2)
-    # The pause after the last token belongs to the request.
-    expected = 4 * TOKENS / (FIRST_SECONDS + TOKENS * GAP_SECONDS)
-    assert found["tokens_per_second"] == pytest.approx(expected, rel=0.25)
-    assert found["first_token_ms"]["p50"] == pytest.approx(FIRST_SECONDS * 1000, rel=0.3)
-    assert found["inter_token_ms"]["p50"] == pytest.approx(GAP_SECONDS * 1000, rel=0.3)
+    tokens = [at for times in server.answers for at in times[1:] if begin <= at < begin + 1.5]
+    firsts = [times[1] - times[0] for times in server.answers if len(times) > 1]
+    gaps = [b - a for times in server.answers for a, b in zip(times[1:], times[2:])]
+    assert found["tokens_per_second"] == pytest.approx(len(tokens) / 1.5, rel=0.1)
+    for name, seconds in (("first_token_ms", firsts), ("inter_token_ms", gaps)):
+        assert found[name]["p50"] == pytest.approx(statistics.median(seconds) * 1000, rel=0.3)
     assert (found["short"], found["failed"]) == (0, 0)
-    assert found["completed"] >= 16
+    assert found["completed"] >= 8
     assert len(server.prompts) >= found["completed"], "a cache could know a prompt sent twice"
 
 
