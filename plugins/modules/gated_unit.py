@@ -248,6 +248,8 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
         )
     for other in to_stop:
         ask(module, "disable", "--now", other)
+        # One that systemd has given up stays failed, and its second chance would start it again.
+        systemctl(module, "reset-failed", other)
     if to_enable:
         ask(module, "enable", unit)
     if reason or result["starting"]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -114,21 +115,11 @@ def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdi
     assert seen["errors"] == ["--since=@7", "--priority=err"]
 
 
-@pytest.mark.parametrize(
-    ("job", "asked", "reason"),
-    [
-        # By itself: with what it wants it is active only once all have passed their gates.
-        ("", [("--no-block", "--job-mode=ignore-dependencies", "start", "x.target")], "inactive"),
-        # The host boots.
-        ("7", [], ""),
-    ],
-    ids=["stopped", "starting"],
-)
-def test_a_target_is_started_alone(
-    monkeypatch: pytest.MonkeyPatch, job: str, asked: list[tuple[str, ...]], reason: str
-) -> None:
+def begun(
+    monkeypatch: pytest.MonkeyPatch, states: dict[str, str]
+) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Return the result for a target in this state, and what systemctl was asked for."""
     calls: list[tuple[str, ...]] = []
-    states = shown(ActiveState="inactive", SubState="dead", MainPID="", Job=job)
     states.update(LoadState="loaded", UnitFileState="enabled", NeedDaemonReload="no")
     monkeypatch.setattr(gated_unit, "show", lambda _module, _unit: states)
 
@@ -150,7 +141,31 @@ def test_a_target_is_started_alone(
                 "changed_files": {"type": "bool"},
             }
         )
-    result = gated_unit.begin(module)
+    return gated_unit.begin(module), calls
+
+
+@pytest.mark.parametrize(
+    ("job", "asked", "reason"),
+    [
+        # By itself: with what it wants it is active only once all have passed their gates.
+        ("", [("--no-block", "--job-mode=ignore-dependencies", "start", "x.target")], "inactive"),
+        # The host boots.
+        ("7", [], ""),
+    ],
+    ids=["stopped", "starting"],
+)
+def test_a_target_is_started_alone(
+    monkeypatch: pytest.MonkeyPatch, job: str, asked: list[tuple[str, ...]], reason: str
+) -> None:
+    states = shown(ActiveState="inactive", SubState="dead", MainPID="", Job=job)
+    result, calls = begun(monkeypatch, states)
     assert reason in result["reason"]
     assert result["changed"] == bool(asked)
     assert [call for call in calls if "reset-failed" not in call] == asked
+
+
+def test_an_instance_that_is_gone_gets_no_second_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gated_unit, "unwanted", lambda _target, _wants: ["old.service"])
+    result, calls = begun(monkeypatch, shown())
+    assert result["stopped"] == ["old.service"]
+    assert calls == [("disable", "--now", "old.service"), ("reset-failed", "old.service")]
