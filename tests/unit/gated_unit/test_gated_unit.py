@@ -35,7 +35,7 @@ def shown(**changes: str) -> dict[str, str]:
         "ActiveState": "active",
         "SubState": "running",
         "MainPID": str(os.getpid()),
-        "ExecMainStartTimestamp": f"@{int(time.time())}",
+        "ExecMainStartTimestampMonotonic": str(int(time.monotonic() * 1_000_000)),
         "Job": "",
     }
     return {**running, **changes}
@@ -83,6 +83,20 @@ def test_restarts_for_a_unit_file_changed_later(release: Path) -> None:
     unit.write_text("")
     os.utime(unit, (time.time() + 60, time.time() + 60))
     assert "x.service changed" in gated_unit.restart_reason(shown(), SAME, [str(unit)])
+
+
+def test_a_clock_that_was_set_back_since_the_start_hides_no_new_key(release: Path) -> None:
+    hour = 3600 * 1_000_000
+    running = shown(
+        # The clock was ahead at the boot: of this process it says a start hours from now.
+        ExecMainStartTimestamp=f"@{int(time.time()) + 8 * 3600}",
+        ExecMainStartTimestampMonotonic=str(int(time.monotonic() * 1_000_000) - hour),
+    )
+    key = release / "vllm_api_key"
+    key.write_text("new")
+    assert "vllm_api_key changed" in gated_unit.restart_reason(running, SAME, [str(key)])
+    os.utime(key, (time.time() - 7200, time.time() - 7200))
+    assert gated_unit.restart_reason(running, SAME, [str(key)]) == ""
 
 
 def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
