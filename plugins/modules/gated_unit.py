@@ -276,10 +276,10 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     unit = module.params["name"]
     shown = show(module, unit)
     restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
-    if shown["ActiveState"] == "active":
+    if shown["ActiveState"] in ("active", "inactive", "failed") and queued(shown):
+        verdict = "waiting"  # this is how the run before left it
+    elif shown["ActiveState"] == "active":
         verdict = "ready"
-    elif shown["ActiveState"] == "inactive" and queued(shown):
-        verdict = "waiting"
     elif restarted or shown["ActiveState"] in ("failed", "inactive"):
         verdict = "failed"
     else:

@@ -114,6 +114,9 @@ def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
         ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, "failed"),
         # Its start waits for a unit before it, such as network-online.target.
         ({"ActiveState": "inactive", "NRestarts": "0", "Job": "7"}, "waiting"),
+        # So does its restart: what is active or has failed is the run before.
+        ({"NRestarts": "0", "Job": "7"}, "waiting"),
+        ({"ActiveState": "failed", "NRestarts": "0", "Job": "7"}, "waiting"),
     ],
 )
 def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
