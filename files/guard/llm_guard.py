@@ -10,7 +10,7 @@
 ``ended NAME``  notes an end that ``run`` could not note itself, such as its own death
 
 Exit status of ``check``: 0 ready, 3 starting, 4 busy, 5 hung, 6 dead, 7 wrong_model,
-8 wrong_answer. All commands: 78 when the settings cannot be used.
+8 wrong_answer. All commands but ``devices``: 78 when the settings cannot be used.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             return _devices(settings, log)
         return _check(settings, options)
     except SettingsError as error:
+        if options.command == "devices":
+            # `run` says it next; only from the main process does 78 keep systemd from restarts.
+            return 0
         log.error(str(error))
         if options.command == "run":
             # systemd gives up at once, and that is told.

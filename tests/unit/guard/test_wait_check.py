@@ -180,6 +180,11 @@ def test_every_command_reads_the_settings(release: Release, command: str) -> Non
     assert "port is 0" in output
 
 
+def test_wrong_settings_are_left_to_run_by_what_comes_before(release: Release) -> None:
+    release.settings["port"] = 0
+    assert release.ask("devices", "qwen") == (0, "")
+
+
 def test_canary_level_needs_a_canary(release: Release) -> None:
     release.settings["canary"] = None
     assert release.ask("check", "qwen", "--level", "canary")[0] == 78
