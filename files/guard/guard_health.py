@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -24,6 +25,11 @@ _CLIENT_TIMEOUT = 5.0
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        # HTTPServer asks the DNS for its own name, which nobody needs: where the DNS does not
+        # answer, vLLM would start half a minute later, and a stop would wait as long.
+        socketserver.TCPServer.server_bind(self)
 
 
 class _Server6(_Server):

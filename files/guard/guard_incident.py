@@ -79,7 +79,10 @@ class Incidents:
         now = time.time()
         what = f"{how}; it had failed for {now - incident.since:.0f} s: {incident.what}"
         self._tell(incident, "recovered", what, now)
-        self._path().unlink(missing_ok=True)
+        try:
+            self._path().unlink(missing_ok=True)
+        except OSError as error:  # a disk that became read-only must not fail the gate
+            self._log.error(f"{self._path()} cannot be removed: {error.strerror}")
 
     def _is_ours(self, incident: Incident) -> bool:
         return incident.invocation == self._invocation

@@ -10,7 +10,7 @@
 ``ended NAME``  notes an end that ``run`` could not note itself, such as its own death
 
 Exit status of ``check``: 0 ready, 3 starting, 4 busy, 5 hung, 6 dead, 7 wrong_model,
-8 wrong_answer. All commands: 78 when the settings cannot be used.
+8 wrong_answer. All commands but ``devices``: 78 when the settings cannot be used.
 """
 
 from __future__ import annotations
@@ -61,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             return _devices(settings, log)
         return _check(settings, options)
     except SettingsError as error:
+        if options.command == "devices":
+            # `run` says it next; only from the main process does 78 keep systemd from restarts.
+            return 0
         log.error(str(error))
         if options.command == "run":
             # systemd gives up at once, and that is told.
@@ -153,8 +156,8 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
     level: Level = options.level
     if level == "canary" and settings.canary is None:
         raise SettingsError("the instance has no canary: set canary.prompt and canary.expect")
-    key_file = options.api_key_file or (API_KEY_FILE if API_KEY_FILE.exists() else None)
-    target = settings.target(read_api_keys(key_file), RUNTIME_DIRECTORY / settings.name)
+    keys = read_api_keys(options.api_key_file or _host_key_file())
+    target = settings.target(keys, RUNTIME_DIRECTORY / settings.name)
     result = check(target, level, options.timeout, alive=_guard_runs(settings.name))
     if options.json:
         print(json.dumps({"name": settings.name, "url": settings.url, **result.as_dict()}))
@@ -162,6 +165,18 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
         how = f"{result.level}, {result.seconds:.2f} s"
         print(f"{settings.name}: {result.state} ({how}): {result.detail}")
     return CHECK_STATUS[result.state]
+
+
+def _host_key_file() -> Path | None:
+    try:
+        API_KEY_FILE.stat()
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise SettingsError(
+            f"{API_KEY_FILE} may not be read by you: run this as root, or name an --api-key-file"
+        ) from error
+    return API_KEY_FILE
 
 
 def _guard_runs(name: str) -> bool:

@@ -21,8 +21,8 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import 
 
 # Versions by distribution.
 DISTRIBUTIONS = {"debian": ("12", "13"), "ubuntu": ("24.04",)}
-# `gated_unit` and the role nginx ask systemctl for --timestamp=unix, which came with systemd 251,
-# and the units were tried on 252 and newer. Ubuntu 22.04 has 249.
+# The role nginx asks systemctl for --timestamp=unix, which came with systemd 251, and the units
+# were tried on 252 and newer. Ubuntu 22.04 has 249.
 _SYSTEMD = 252
 # The locks carry wheels for this processor alone.
 _MACHINE = "x86_64"

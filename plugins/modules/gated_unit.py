@@ -139,7 +139,7 @@ PROPERTIES = (
     "Result",
     "MainPID",
     "NRestarts",
-    "ExecMainStartTimestamp",
+    "ExecMainStartTimestampMonotonic",
     "UnitFileState",
     "NeedDaemonReload",
     "Job",
@@ -154,8 +154,7 @@ def systemctl(module: AnsibleModule, *arguments: str) -> tuple[int, str, str]:
 
 def show(module: AnsibleModule, unit: str) -> dict[str, str]:
     """Properties of the unit by name; empty values where systemd knows none."""
-    wanted = ["--timestamp=unix", "--property=" + ",".join(PROPERTIES)]
-    _status, output, _errors = systemctl(module, "show", *wanted, unit)
+    _status, output, _errors = systemctl(module, "show", "--property=" + ",".join(PROPERTIES), unit)
     pairs = (line.partition("=") for line in output.splitlines())
     found = {name: value for name, _equals, value in pairs}
     return {name: found.get(name, "") for name in PROPERTIES}
@@ -199,10 +198,11 @@ def restart_reason(shown: dict[str, str], inputs: dict[str, str], files: list[st
     for path, digest in sorted(inputs.items()):
         if digest_of(running / path) != digest:
             return f"{path} differs from the running release"
-    started = float(shown["ExecMainStartTimestamp"].lstrip("@") or 0)
+    # By today's clock: one that was set since, as after a boot, would put the start after the file.
+    age = time.monotonic() - int(shown["ExecMainStartTimestampMonotonic"] or 0) / 1_000_000
+    started = time.time() - age
     for name in files:
-        # Whole seconds are all that systemd tells: a file of the same second counts as older.
-        if Path(name).exists() and int(Path(name).stat().st_mtime) > started:
+        if Path(name).exists() and Path(name).stat().st_mtime > started:
             return f"{name} changed after it started"
     return ""
 
@@ -248,6 +248,8 @@ def begin(module: AnsibleModule) -> dict[str, Any]:
         )
     for other in to_stop:
         ask(module, "disable", "--now", other)
+        # One that systemd has given up stays failed, and its second chance would start it again.
+        systemctl(module, "reset-failed", other)
     if to_enable:
         ask(module, "enable", unit)
     if reason or result["starting"]:
@@ -274,10 +276,10 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     unit = module.params["name"]
     shown = show(module, unit)
     restarted = shown["NRestarts"] not in ("", "0") or shown["SubState"] == "auto-restart"
-    if shown["ActiveState"] == "active":
+    if shown["ActiveState"] in ("active", "inactive", "failed") and queued(shown):
+        verdict = "waiting"  # this is how the run before left it
+    elif shown["ActiveState"] == "active":
         verdict = "ready"
-    elif shown["ActiveState"] == "inactive" and queued(shown):
-        verdict = "waiting"
     elif restarted or shown["ActiveState"] in ("failed", "inactive"):
         verdict = "failed"
     else:

@@ -101,6 +101,6 @@ def test_nothing_failed(host: Host) -> None:
     assert host.run("systemctl --failed --no-legend --plain") == ""
 
 
-def test_instances_wait_for_the_disk_of_the_models(host: Host) -> None:
+def test_instances_wait_for_the_disks_of_models_and_environments(host: Host) -> None:
     mounts = host.show(UNITS[0], "RequiresMountsFor")["RequiresMountsFor"]
-    assert "/var/lib/gpufleet/models" in mounts.split()
+    assert {"/var/lib/gpufleet/models", "/opt/gpufleet/venvs"} <= set(mounts.split())

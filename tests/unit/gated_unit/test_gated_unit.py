@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
@@ -34,7 +35,7 @@ def shown(**changes: str) -> dict[str, str]:
         "ActiveState": "active",
         "SubState": "running",
         "MainPID": str(os.getpid()),
-        "ExecMainStartTimestamp": f"@{int(time.time())}",
+        "ExecMainStartTimestampMonotonic": str(int(time.monotonic() * 1_000_000)),
         "Job": "",
     }
     return {**running, **changes}
@@ -84,6 +85,20 @@ def test_restarts_for_a_unit_file_changed_later(release: Path) -> None:
     assert "x.service changed" in gated_unit.restart_reason(shown(), SAME, [str(unit)])
 
 
+def test_a_clock_that_was_set_back_since_the_start_hides_no_new_key(release: Path) -> None:
+    hour = 3600 * 1_000_000
+    running = shown(
+        # The clock was ahead at the boot: of this process it says a start hours from now.
+        ExecMainStartTimestamp=f"@{int(time.time()) + 8 * 3600}",
+        ExecMainStartTimestampMonotonic=str(int(time.monotonic() * 1_000_000) - hour),
+    )
+    key = release / "vllm_api_key"
+    key.write_text("new")
+    assert "vllm_api_key changed" in gated_unit.restart_reason(running, SAME, [str(key)])
+    os.utime(key, (time.time() - 7200, time.time() - 7200))
+    assert gated_unit.restart_reason(running, SAME, [str(key)]) == ""
+
+
 def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
     assert gated_unit.restart_reason(shown(), SAME, [str(release / "no_key")]) == ""
 
@@ -99,6 +114,9 @@ def test_files_that_are_not_there_are_no_reason(release: Path) -> None:
         ({"ActiveState": "inactive", "SubState": "dead", "NRestarts": "0"}, "failed"),
         # Its start waits for a unit before it, such as network-online.target.
         ({"ActiveState": "inactive", "NRestarts": "0", "Job": "7"}, "waiting"),
+        # So does its restart: what is active or has failed is the run before.
+        ({"NRestarts": "0", "Job": "7"}, "waiting"),
+        ({"ActiveState": "failed", "NRestarts": "0", "Job": "7"}, "waiting"),
     ],
 )
 def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdict: str) -> None:
@@ -114,21 +132,11 @@ def test_verdict(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], verdi
     assert seen["errors"] == ["--since=@7", "--priority=err"]
 
 
-@pytest.mark.parametrize(
-    ("job", "asked", "reason"),
-    [
-        # By itself: with what it wants it is active only once all have passed their gates.
-        ("", [("--no-block", "--job-mode=ignore-dependencies", "start", "x.target")], "inactive"),
-        # The host boots.
-        ("7", [], ""),
-    ],
-    ids=["stopped", "starting"],
-)
-def test_a_target_is_started_alone(
-    monkeypatch: pytest.MonkeyPatch, job: str, asked: list[tuple[str, ...]], reason: str
-) -> None:
+def begun(
+    monkeypatch: pytest.MonkeyPatch, states: dict[str, str]
+) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Return the result for a target in this state, and what systemctl was asked for."""
     calls: list[tuple[str, ...]] = []
-    states = shown(ActiveState="inactive", SubState="dead", MainPID="", Job=job)
     states.update(LoadState="loaded", UnitFileState="enabled", NeedDaemonReload="no")
     monkeypatch.setattr(gated_unit, "show", lambda _module, _unit: states)
 
@@ -150,7 +158,31 @@ def test_a_target_is_started_alone(
                 "changed_files": {"type": "bool"},
             }
         )
-    result = gated_unit.begin(module)
+    return gated_unit.begin(module), calls
+
+
+@pytest.mark.parametrize(
+    ("job", "asked", "reason"),
+    [
+        # By itself: with what it wants it is active only once all have passed their gates.
+        ("", [("--no-block", "--job-mode=ignore-dependencies", "start", "x.target")], "inactive"),
+        # The host boots.
+        ("7", [], ""),
+    ],
+    ids=["stopped", "starting"],
+)
+def test_a_target_is_started_alone(
+    monkeypatch: pytest.MonkeyPatch, job: str, asked: list[tuple[str, ...]], reason: str
+) -> None:
+    states = shown(ActiveState="inactive", SubState="dead", MainPID="", Job=job)
+    result, calls = begun(monkeypatch, states)
     assert reason in result["reason"]
     assert result["changed"] == bool(asked)
     assert [call for call in calls if "reset-failed" not in call] == asked
+
+
+def test_an_instance_that_is_gone_gets_no_second_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gated_unit, "unwanted", lambda _target, _wants: ["old.service"])
+    result, calls = begun(monkeypatch, shown())
+    assert result["stopped"] == ["old.service"]
+    assert calls == [("disable", "--now", "old.service"), ("reset-failed", "old.service")]

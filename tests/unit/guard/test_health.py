@@ -6,6 +6,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,14 @@ def test_taken_port_is_told(release: Release) -> None:
     assert status == 78
     assert "health_port" in output
     assert "give the instance another health_port" in output
+
+
+def test_a_dns_that_does_not_answer_delays_no_start(release: Release, tmp_path: Path) -> None:
+    # The fake vLLM may ask; the guard must not.
+    (tmp_path / "dns").mkdir()
+    (tmp_path / "dns/sitecustomize.py").write_text(
+        "import socket, sys, time\n"
+        "socket.getfqdn = lambda name='': time.sleep(60 if 'llm_guard' in sys.argv[0] else 0)\n"
+    )
+    release.command("run", "qwen", PYTHONPATH=str(tmp_path / "dns"))
+    until(lambda: ask(release)[0] in (200, 503))

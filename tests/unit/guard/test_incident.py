@@ -195,6 +195,25 @@ def test_full_disk_stops_nothing(unit: Unit) -> None:
     assert "nobody will be told" in output
 
 
+def test_disk_that_became_read_only_fails_no_gate(unit: Unit, tmp_path: Path) -> None:
+    unit.fail()
+    # What such a disk does to root as well.
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk/sitecustomize.py").write_text(
+        "import errno, os, pathlib\n"
+        "def unlink(path, missing_ok=False):\n"
+        "    if path.suffix == '.json':\n"
+        "        raise OSError(errno.EROFS, os.strerror(errno.EROFS))\n"
+        "    os.unlink(path)\n"
+        "pathlib.Path.unlink = unlink\n"
+    )
+    unit.run(gate=False)
+    how = {**unit.environment(), "PYTHONPATH": str(tmp_path / "disk")}
+    status, output = unit.release.ask("wait", "qwen", **how)
+    assert status == 0, output
+    assert "qwen.json cannot be removed: Read-only file system" in output
+
+
 def canary(unit: Unit, **settings: object) -> subprocess.Popen[str]:
     """Start an instance that is asked its canary all the time."""
     unit.release.settings["canary"].update(every_minutes=0.01, **settings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -116,6 +118,22 @@ def test_check_without_a_guard_is_dead(release: Release) -> None:
     assert re.fullmatch(r"qwen: dead \(port, \d\.\d\d s\): port refused\n", output)
 
 
+def test_check_says_who_may_read_the_key(release: Release) -> None:
+    release.save()
+    code = (
+        "import pathlib, sys; sys.path.insert(0, 'guard'); import llm_guard\n"
+        "class Hidden(type(pathlib.Path())):\n"
+        "    def stat(self, **_): raise PermissionError(13, 'Permission denied')\n"
+        "llm_guard.API_KEY_FILE = Hidden('/etc/gpufleet/credentials/vllm_api_key')\n"
+        "sys.exit(llm_guard.main(['check', 'qwen']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=release.path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 78, done
+    assert "vllm_api_key may not be read by you: run this as root" in done.stdout
+
+
 # changed keys (None removes), words
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "other"}, "name is 'other', not 'qwen'"),
@@ -160,6 +178,11 @@ def test_every_command_reads_the_settings(release: Release, command: str) -> Non
     status, output = release.ask(command, "qwen")
     assert status == 78
     assert "port is 0" in output
+
+
+def test_wrong_settings_are_left_to_run_by_what_comes_before(release: Release) -> None:
+    release.settings["port"] = 0
+    assert release.ask("devices", "qwen") == (0, "")
 
 
 def test_canary_level_needs_a_canary(release: Release) -> None:
