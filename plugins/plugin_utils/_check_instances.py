@@ -21,6 +21,8 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Host
 
 # As files/guard/guard_settings.py has them.
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
+# Whose folders lie beside those of the instances: the chat's in /run, root's packages in /var/cache.
+_TAKEN_NAMES = {"chainlit", "uv"}
 ENVIRONMENT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEYS_OF_SOURCES = {
     "hub": ((), ()),
@@ -69,6 +71,14 @@ def _names(instances: list[tuple[str, dict[str, Any]]]) -> Notes:
                     path,
                     f'"{name}" cannot name a unit.',
                     "Use small letters, digits and _.- only, with a letter or digit at both ends.",
+                )
+            )
+        elif name in _TAKEN_NAMES:
+            notes.append(
+                (
+                    path,
+                    "Its folder would be that of another service of this collection.",
+                    "Choose another name.",
                 )
             )
     return notes

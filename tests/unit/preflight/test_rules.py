@@ -157,6 +157,7 @@ CASES: dict[str, Case] = {
         "vllm_instances[one].name",
         ["2 instances", "a name of its own"],
     ),
+    "taken name": (of_one(name="chainlit"), "vllm_instances[chainlit].name", ["another name"]),
     "bad name": (of_one(name="Qwen 3"), "vllm_instances[Qwen 3].name", ["small letters"]),
     "same port": (
         two({}, {"port": 8001, "health_port": 9002}),
