@@ -144,6 +144,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 # As `locked_venv` names them.
 ENVIRONMENT = re.compile(r"[0-9a-f]{16}")
+# End of the name of what is being removed; `locked_venv` uses it too.
+REMOVED = ".old.partial"
 
 
 class ReleaseError(Exception):
@@ -184,7 +186,7 @@ def release_of(link: Path) -> str:
 
 def stage(place: Path, contents: dict[str, bytes], links: dict[str, str]) -> None:
     """Write the release beside `place`, readable by every service, and move it there."""
-    partial, damaged = (place.with_name(place.name + end) for end in (".partial", ".old.partial"))
+    partial, damaged = (place.with_name(place.name + end) for end in (".partial", REMOVED))
     for left in (partial, damaged):
         if left.exists():
             shutil.rmtree(left)
@@ -263,6 +265,15 @@ def unused_environments(services: Path, environments: Path, doomed: list[Path]) 
         # Only what has the name of one: the directory may hold other things.
         if path.is_dir() and ENVIRONMENT.fullmatch(path.name) and str(path) not in linked
     ]
+
+
+def remove(path: Path) -> None:
+    """Remove a directory. Half of one, where the run is cut short, has no longer its name."""
+    gone = path.with_name(path.name + REMOVED)
+    if gone.exists():
+        shutil.rmtree(gone)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def text_of(path: Path) -> str:
@@ -399,7 +410,10 @@ def run_verified(root: Path, params: dict[str, Any], check: bool) -> dict[str, A
     unused = unused_environments(root.parent, Path(environments), doomed) if environments else []
     if not check:
         for path in doomed + unused:
-            shutil.rmtree(path)
+            remove(path)
+        for folder in (root / "releases", *([Path(environments)] if environments else [])):
+            for left in folder.glob("*" + REMOVED):
+                shutil.rmtree(left, ignore_errors=True)
     removed = [str(path) for path in doomed + unused]
     return {
         "changed": advanced or bool(removed),

@@ -279,6 +279,41 @@ def test_removes_environments_that_nothing_links_to(root: Path) -> None:
     assert {path.name for path in venvs.iterdir()} == {used, *others}
 
 
+def test_removal_that_is_cut_short_leaves_nothing_that_looks_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unused = root.parent / "venvs" / "fedcba9876543210"
+    (unused / "bin").mkdir(parents=True)
+    (unused / "bin" / "python").touch()
+    old, new = deploy_without_cleaning(root, "a"), deploy_without_cleaning(root, "b")
+    newest = deploy_without_cleaning(root, "c")
+    with monkeypatch.context() as cut:
+        cut.setattr(release.shutil, "rmtree", cut_short)
+        for _each in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                verify(root, newest, keep=1)
+    # With its name, locked_venv would take it for built, and a rollback would go to the release.
+    assert not unused.exists()
+    assert not (root / "releases" / old).exists()
+    verify(root, newest, keep=1)
+    assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([new, newest])
+    assert not list(unused.parent.iterdir())
+
+
+def deploy_without_cleaning(root: Path, text: str) -> str:
+    """Stage, switch and verify, where no environments are looked after."""
+    name = str(stage(root, text)["id"])
+    switch(root, name)
+    params = {"id": name, "keep": 9, "environments": None, "rolled_back": False}
+    release.run_verified(root, params, False)
+    return name
+
+
+def cut_short(path: Path, **_options: object) -> None:
+    """What a run removes until it ends."""
+    raise KeyboardInterrupt
+
+
 def test_environments_may_be_elsewhere(root: Path, tmp_path: Path) -> None:
     venvs = tmp_path / "disk" / "environments"
     used = venvs / "0123456789abcdef"
