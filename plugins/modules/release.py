@@ -78,8 +78,10 @@ options:
     type: path
   rolled_back:
     description:
-      - That O(state=verified) follows a rollback. The release that was left is then not the one
-        before, so that a second rollback changes nothing instead of bringing it back.
+      - That this is a rollback. With O(state=verified) the release that was left is then not the
+        one before, so that a second rollback changes nothing instead of bringing it back.
+      - With O(state=current) the release must be there in check mode too, where one that this run
+        stages is not.
     type: bool
     default: false
 """
@@ -372,7 +374,7 @@ def run_current(root: Path, params: dict[str, Any], check: bool) -> dict[str, An
     name = wanted_release(root, params["id"])
     place = root / "releases" / name
     before = release_of(root / "current")
-    if not place.is_dir() and not check:
+    if not place.is_dir() and (params["rolled_back"] or not check):
         others = sorted(path.name for path in place.parent.glob("*")) or ["none: stage one first"]
         raise ReleaseError(
             f"There is no release {name} in {place.parent}. There is: {', '.join(others)}"

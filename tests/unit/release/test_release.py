@@ -26,8 +26,8 @@ def stage(
     return release.run_staged(root, params, check)
 
 
-def switch(root: Path, name: str, check: bool = False) -> dict[str, Any]:
-    params = {"id": name, "units": str(root.parent / "systemd")}
+def switch(root: Path, name: str, check: bool = False, rolled_back: bool = False) -> dict[str, Any]:
+    params = {"id": name, "units": str(root.parent / "systemd"), "rolled_back": rolled_back}
     return release.run_current(root, params, check)
 
 
@@ -192,6 +192,8 @@ def test_switch_to_an_unknown_release_names_those_there_are(root: Path) -> None:
     known = stage(root, "a")["id"]
     with pytest.raises(release.ReleaseError, match=known):
         switch(root, "unknown")
+    with pytest.raises(release.ReleaseError, match=known):
+        switch(root, "unknown", check=True, rolled_back=True)
 
 
 def test_units_come_and_go_with_their_release(root: Path) -> None:
