@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -290,7 +291,7 @@ def test_removal_that_is_cut_short_leaves_nothing_that_looks_whole(
     old, new = deploy_without_cleaning(root, "a"), deploy_without_cleaning(root, "b")
     newest = deploy_without_cleaning(root, "c")
     with monkeypatch.context() as cut:
-        cut.setattr(release.shutil, "rmtree", cut_short)
+        cut.setattr(shutil, "rmtree", cut_short)
         for _each in range(2):
             with pytest.raises(KeyboardInterrupt):
                 verify(root, newest, keep=1)
