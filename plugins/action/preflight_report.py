@@ -58,7 +58,8 @@ def findings_of(host: str, result: Mapping[str, Any]) -> list[Finding]:
                 host,
                 "ansible_host",
                 f"It cannot be reached: {_one_line(result)}",
-                f"Correct the address or the access, until `ansible -m ping {host}` answers pong.",
+                f"Correct the address or the access, until `ansible -m ping {host}` answers pong; "
+                f"or leave it out: --limit 'all:!{host}'.",
             )
         )
     elif not result or (result.get("failed") and not found):

@@ -114,6 +114,7 @@ seconds:
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -178,6 +179,8 @@ UNREACHABLE = (
     "check that this host reaches the package index, or set python_release_index_url, "
     "python_release_find_links or python_release_proxy"
 )
+# Beside environments a directory may hold other things.
+LEFTOVER = re.compile(r"[0-9a-f]{16}(\.old)?\.partial")
 
 
 class BuildError(Exception):
@@ -274,6 +277,11 @@ def build(
         (place / ".lock").unlink(missing_ok=True)
 
 
+def leftovers(directory: Path) -> list[Path]:
+    """What runs that were cut short left, for this or another lock; the caller holds `lock_of`."""
+    return [path for path in directory.glob("*.partial") if LEFTOVER.fullmatch(path.name)]
+
+
 @contextmanager
 def lock_of(directory: Path) -> Iterator[None]:
     """Keep other runs from building in `directory` at the same time."""
@@ -338,7 +346,7 @@ def main() -> None:
         with lock_of(directory):
             # Another run may have built it meanwhile.
             if not runs(module.run_command, final, environment.interpreter.version):
-                for left in (partial, broken):
+                for left in leftovers(directory):
                     shutil.rmtree(left, ignore_errors=True)
                 try:
                     build(

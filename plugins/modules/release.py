@@ -78,8 +78,10 @@ options:
     type: path
   rolled_back:
     description:
-      - That O(state=verified) follows a rollback. The release that was left is then not the one
-        before, so that a second rollback changes nothing instead of bringing it back.
+      - That this is a rollback. With O(state=verified) the release that was left is then not the
+        one before, so that a second rollback changes nothing instead of bringing it back.
+      - With O(state=current) the release must be there in check mode too, where one that this run
+        stages is not.
     type: bool
     default: false
 """
@@ -144,6 +146,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 # As `locked_venv` names them.
 ENVIRONMENT = re.compile(r"[0-9a-f]{16}")
+# End of the name of what is being removed; `locked_venv` uses it too.
+REMOVED = ".old.partial"
 
 
 class ReleaseError(Exception):
@@ -184,7 +188,7 @@ def release_of(link: Path) -> str:
 
 def stage(place: Path, contents: dict[str, bytes], links: dict[str, str]) -> None:
     """Write the release beside `place`, readable by every service, and move it there."""
-    partial, damaged = (place.with_name(place.name + end) for end in (".partial", ".old.partial"))
+    partial, damaged = (place.with_name(place.name + end) for end in (".partial", REMOVED))
     for left in (partial, damaged):
         if left.exists():
             shutil.rmtree(left)
@@ -263,6 +267,15 @@ def unused_environments(services: Path, environments: Path, doomed: list[Path]) 
         # Only what has the name of one: the directory may hold other things.
         if path.is_dir() and ENVIRONMENT.fullmatch(path.name) and str(path) not in linked
     ]
+
+
+def remove(path: Path) -> None:
+    """Remove a directory. Half of one, where the run is cut short, has no longer its name."""
+    gone = path.with_name(path.name + REMOVED)
+    if gone.exists():
+        shutil.rmtree(gone)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def text_of(path: Path) -> str:
@@ -361,7 +374,7 @@ def run_current(root: Path, params: dict[str, Any], check: bool) -> dict[str, An
     name = wanted_release(root, params["id"])
     place = root / "releases" / name
     before = release_of(root / "current")
-    if not place.is_dir() and not check:
+    if not place.is_dir() and (params["rolled_back"] or not check):
         others = sorted(path.name for path in place.parent.glob("*")) or ["none: stage one first"]
         raise ReleaseError(
             f"There is no release {name} in {place.parent}. There is: {', '.join(others)}"
@@ -399,7 +412,10 @@ def run_verified(root: Path, params: dict[str, Any], check: bool) -> dict[str, A
     unused = unused_environments(root.parent, Path(environments), doomed) if environments else []
     if not check:
         for path in doomed + unused:
-            shutil.rmtree(path)
+            remove(path)
+        for folder in (root / "releases", *([Path(environments)] if environments else [])):
+            for left in folder.glob("*" + REMOVED):
+                shutil.rmtree(left, ignore_errors=True)
     removed = [str(path) for path in doomed + unused]
     return {
         "changed": advanced or bool(removed),

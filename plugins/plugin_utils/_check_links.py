@@ -146,11 +146,15 @@ def _names_for_tls(fleet: Fleet) -> list[Finding]:
         Finding(
             host.name,
             "nginx_server_name",
-            "TLS is on and the gateway has no name, so nobody can check the certificate.",
-            "Set nginx_server_name to the name in the certificate.",
+            "TLS is on and the gateway has no name, so nobody can check the certificate."
+            if name == "_"
+            else f"TLS is on and {name} is a pattern: neither the chat nor verify could go there.",
+            "Set nginx_server_name to a name in the certificate, or one that its pattern covers: "
+            "llm.company.net.",
         )
         for host in secure
-        if host.text("nginx_server_name") == "_"
+        for name in [host.text("nginx_server_name")]
+        if name == "_" or "*" in name or name.startswith(".")
     ]
     first = fleet.of("gateway")[:1]
     if first and first[0] in secure:

@@ -193,6 +193,28 @@ def test_environment_whose_python_is_gone_is_built_anew(
     ]
 
 
+def test_what_builds_of_other_locks_left_is_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a power cut and then another lock: gigabytes that no run would name again."""
+    venvs = tmp_path / "venvs"
+    others = {"0123456789abcdef", "fedcba9876543210", "v1.partial"}
+    for name in (*others, "0123456789abcdef.old.partial", "00000000000000ff.partial"):
+        (venvs / name / "lib").mkdir(parents=True)
+    built = run(
+        capsys,
+        directory=str(venvs),
+        requirements=write_wheel(tmp_path / "wheels"),
+        find_links=[str(tmp_path / "wheels")],
+        cache=str(tmp_path / "cache"),
+        offline=True,
+        uv=shutil.which("uv"),
+        python=sys.executable,
+    )
+    left = {path.name for path in venvs.iterdir() if path.is_dir()}
+    assert left == {Path(built["path"]).name, *others}
+
+
 def test_a_python_that_the_lock_is_not_for_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -262,6 +262,7 @@ def test_report_of_unfit_and_unreachable_hosts(place: Place) -> None:
         "3 findings",
         "four, one: disk Too little. Remedy: Add some.",
         "two: ansible_host It cannot be reached: Connection timed out Remedy: ",
+        "answers pong; or leave it out: --limit 'all:!two'.",
         "three: host_check It could not be checked: no python3 Remedy: ",
     ):
         assert words in place.output, words

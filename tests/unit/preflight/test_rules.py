@@ -498,6 +498,14 @@ CASES: dict[str, Case] = {
         ["from 2", "longest generation"],
     ),
     "size of a body": ({"nginx_max_body_size": "plenty"}, "nginx_max_body_size", ["32m"]),
+    "TLS for a pattern of names": (
+        {
+            "nginx_server_name": "*.company.net",
+            "chainlit_upstream_url": "https://llm.company.net/v1",
+        },
+        "nginx_server_name",
+        ["a pattern", "llm.company.net"],
+    ),
     "two names": ({"nginx_server_name": "a b"}, "nginx_server_name", ["one name"]),
     "origin with a slash": (
         {"nginx_allowed_origins": ["https://portal.company.net/"]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ def stage(
     return release.run_staged(root, params, check)
 
 
-def switch(root: Path, name: str, check: bool = False) -> dict[str, Any]:
-    params = {"id": name, "units": str(root.parent / "systemd")}
+def switch(root: Path, name: str, check: bool = False, rolled_back: bool = False) -> dict[str, Any]:
+    params = {"id": name, "units": str(root.parent / "systemd"), "rolled_back": rolled_back}
     return release.run_current(root, params, check)
 
 
@@ -192,6 +193,8 @@ def test_switch_to_an_unknown_release_names_those_there_are(root: Path) -> None:
     known = stage(root, "a")["id"]
     with pytest.raises(release.ReleaseError, match=known):
         switch(root, "unknown")
+    with pytest.raises(release.ReleaseError, match=known):
+        switch(root, "unknown", check=True, rolled_back=True)
 
 
 def test_units_come_and_go_with_their_release(root: Path) -> None:
@@ -277,6 +280,41 @@ def test_removes_environments_that_nothing_links_to(root: Path) -> None:
     name = stage(root, "a", venv=str(venvs / used))["id"]
     assert verify(root, name) == [unused]
     assert {path.name for path in venvs.iterdir()} == {used, *others}
+
+
+def test_removal_that_is_cut_short_leaves_nothing_that_looks_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unused = root.parent / "venvs" / "fedcba9876543210"
+    (unused / "bin").mkdir(parents=True)
+    (unused / "bin" / "python").touch()
+    old, new = deploy_without_cleaning(root, "a"), deploy_without_cleaning(root, "b")
+    newest = deploy_without_cleaning(root, "c")
+    with monkeypatch.context() as cut:
+        cut.setattr(shutil, "rmtree", cut_short)
+        for _each in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                verify(root, newest, keep=1)
+    # With its name, locked_venv would take it for built, and a rollback would go to the release.
+    assert not unused.exists()
+    assert not (root / "releases" / old).exists()
+    verify(root, newest, keep=1)
+    assert sorted(path.name for path in (root / "releases").iterdir()) == sorted([new, newest])
+    assert not list(unused.parent.iterdir())
+
+
+def deploy_without_cleaning(root: Path, text: str) -> str:
+    """Stage, switch and verify, where no environments are looked after."""
+    name = str(stage(root, text)["id"])
+    switch(root, name)
+    params = {"id": name, "keep": 9, "environments": None, "rolled_back": False}
+    release.run_verified(root, params, False)
+    return name
+
+
+def cut_short(path: Path, **_options: object) -> None:
+    """What a run removes until it ends."""
+    raise KeyboardInterrupt
 
 
 def test_environments_may_be_elsewhere(root: Path, tmp_path: Path) -> None:
