@@ -31,6 +31,16 @@ _LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth
 _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
+# What tells of each layer by itself, as Nemotron and MiniMax do, whose layers differ.
+_LAYERS_DIFFER = ("block_configs", "attn_type_list")
+# How models tell the heads that they keep keys and values of, in the order in which vLLM asks.
+_KEPT_HEADS = (
+    "n_head_kv",
+    "num_kv_heads",
+    "num_key_value_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
 
 
 @dataclass(frozen=True)
@@ -126,8 +136,10 @@ class Demand:
         else:
             heads = config.get("num_attention_heads")
             width = config.get("head_dim") or config.get("hidden_size", 0) // (heads or 1)
-            kept = config.get("num_key_value_heads") or heads
-            if not kept or not width:
+            kept = next(filter(None, (config.get(name) for name in _KEPT_HEADS)), heads)
+            if config.get("multi_query") and not config.get("new_decoder_architecture"):
+                kept = 1  # Falcon, which tells no number
+            if not isinstance(kept, int) or not kept or not width:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
         return int(layers * numbers * self._number_bytes())
@@ -226,7 +238,7 @@ def _has_other_caches(config: Mapping[str, Any]) -> bool:
         return True
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         return True
-    return any(key.startswith(_OTHER_CACHES) for key in config)
+    return any(key.startswith(_OTHER_CACHES) or key in _LAYERS_DIFFER for key in config)
 
 
 def _number(text: object) -> int | None:

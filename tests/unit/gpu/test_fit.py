@@ -92,12 +92,20 @@ OTHER_CACHES: dict[str, dict[str, Any]] = {
     "linear attention": {"layer_types": ["full_attention", "linear_attention"]},
     "windows": {"sliding_window": 4096, "use_sliding_window": True},
     "state space": {"mamba_d_state": 128},
+    # As Llama-3_3-Nemotron-Super-49B has it: 49 of 80 layers attend, with 8 heads of 64.
+    "layers told one by one": {"num_key_value_heads": None, "block_configs": [{}]},
+    "kinds of layers as numbers": {"attn_type_list": [0, 0, 1]},
+    "heads of each layer": {"num_kv_heads": [3, 4, 5]},
 }
 
 
 @pytest.mark.parametrize("kind", OTHER_CACHES)
 def test_caches_that_do_not_grow_with_each_token_are_not_guessed(kind: str) -> None:
     assert demand(0, config={**QWEN3, **OTHER_CACHES[kind]}).token_bytes is None
+
+
+_NO_HEADS = {"num_key_value_heads": None}
+_NEW_FALCON = {"multi_query": True, "new_decoder_architecture": True}
 
 
 @pytest.mark.parametrize(
@@ -112,6 +120,10 @@ def test_caches_that_do_not_grow_with_each_token_are_not_guessed(kind: str) -> N
         ({"torch_dtype": "float32"}, {}, QWEN3_TOKEN),
         ({"kv_lora_rank": 512, "qk_rope_head_dim": 64}, {}, 28 * (512 + 64) * 2),
         ({"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}}, {}, QWEN3_TOKEN // 2),
+        # GLM-4-9B, Falcon-40B and -7B, each of whose tokens counted with all heads that ask.
+        ({**_NO_HEADS, "multi_query_group_num": 2}, {}, QWEN3_TOKEN // 4),
+        ({**_NO_HEADS, "num_kv_heads": 4, **_NEW_FALCON}, {}, QWEN3_TOKEN // 2),
+        ({**_NO_HEADS, "multi_query": True}, {}, QWEN3_TOKEN // 8),
     ],
 )
 def test_cache_of_a_token(changes: dict[str, Any], options: Any, expected: int) -> None:
