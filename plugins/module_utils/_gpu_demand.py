@@ -41,6 +41,17 @@ _KEPT_HEADS = (
     "multi_query_group_num",
     "num_attention_groups",
 )
+# How models tell the longest request; vLLM takes the smallest, but the last one before all.
+_LENGTHS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+_LENGTH = "model_max_length"
 
 
 @dataclass(frozen=True)
@@ -120,8 +131,7 @@ class Demand:
         if given is not None:
             tokens = _number(given)
             return tokens if tokens and tokens > 0 else None
-        longest = _text_config(self.config).get("max_position_embeddings")
-        return longest if isinstance(longest, int) else None
+        return _longest(_text_config(self.config))
 
     @property
     def token_bytes(self) -> int | None:
@@ -230,6 +240,21 @@ def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
     whole = config or {}
     part = whole.get("text_config")
     return part if isinstance(part, dict) else whole
+
+
+def _longest(config: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest request as vLLM derives it from a model; None where that tells none."""
+    told = [config[name] for name in _LENGTHS if isinstance(config.get(name), int)]
+    longest = config.get(_LENGTH) or min(told, default=None)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    if kind in ("longrope", "su"):
+        longest = config.get("original_max_position_embeddings") or longest
+    elif kind != "llama3":
+        if kind == "yarn":
+            longest = rope.get("original_max_position_embeddings") or longest
+        longest = (longest or 0) * (rope.get("factor") or 1)
+    return int(longest) if longest else None
 
 
 def _has_other_caches(config: Mapping[str, Any]) -> bool:

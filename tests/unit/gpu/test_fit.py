@@ -132,6 +132,30 @@ def test_cache_of_a_token(changes: dict[str, Any], options: Any, expected: int) 
     assert demand(0, config=nested, **options).token_bytes == expected
 
 
+_YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+_WHOLE = {"original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 40960),
+        # As the cards of Qwen models say, Command-R, GLM-4, Phi, Llama 3.1, and one without any.
+        ({"rope_scaling": _YARN}, 131072),
+        ({"model_max_length": 131072}, 131072),
+        ({"max_position_embeddings": None, "seq_length": 8192}, 8192),
+        ({"rope_scaling": {"type": "longrope"}, **_WHOLE}, 4096),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 40960),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, 81920),
+        ({"rope_parameters": {"rope_type": "default"}}, 40960),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_the_longest_request_is_as_vllm_derives_it(changes: Any, expected: int | None) -> None:
+    assert demand(0, config={**QWEN3, **changes}).context == expected
+    assert demand(0, config={**QWEN3, **changes}, max_model_len=100).context == 100
+
+
 def test_a_model_that_is_quantised_while_it_is_loaded() -> None:
     plain = {key: value for key, value in QWEN3.items() if key != "quantization_config"}
     assert demand(0, config=plain, quantization="fp8").weights_on_card == GIB // 2
