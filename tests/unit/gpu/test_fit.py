@@ -244,6 +244,19 @@ def test_gpus_and_parallelism_agree(host: FakeHost) -> None:
     assert fit(host, demand(0, 1, tensor_parallel_size=1, data_parallel_size=2)) == []
     finding = one(host, demand(0, 1, tensor_parallel_size=4))
     assert "It names 2 GPUs; tensor, pipeline and data parallelism" in finding.problem
+    assert finding.remedy == "Set tensor_parallel_size in options to 2, or name 4 GPUs."
+
+
+@pytest.mark.parametrize("kind", ["data_parallel_size", "pipeline_parallel_size"])
+def test_gpus_and_groups_of_them_agree_after_the_remedy(host: FakeHost, kind: str) -> None:
+    for address in ("0000:5e:00.0", "0000:6e:00.0", "0000:7e:00.0"):
+        host.card(address)
+    finding = one(host, demand(0, 1, 2, 3, **{kind: 2}))
+    # To name the 8 that are used, as was advised, makes it 16.
+    assert "use 8." in finding.problem
+    assert finding.remedy == "Set tensor_parallel_size in options to 2."
+    assert fit(host, demand(0, 1, 2, 3, **{kind: 2, "tensor_parallel_size": 2})) == []
+    assert one(host, demand(0, 1, 2, **{kind: 2})).remedy == "Name a multiple of 2 GPUs."
 
 
 def test_instances_on_one_card_add_up(host: FakeHost) -> None:
