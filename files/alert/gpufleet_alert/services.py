@@ -145,11 +145,10 @@ def _plugin(url: str) -> NotifyBase | None:
 
 def _singles(plugin: NotifyBase) -> Iterator[NotifyBase]:
     """A plugin for each recipient of mail: of several, apprise does not tell who lacks it."""
-    targets = plugin.targets if isinstance(plugin, NotifyEmail) else []
-    if len(targets) < 2:
+    if not isinstance(plugin, NotifyEmail) or len(plugin.targets) < 2:
         yield plugin
         return
-    for target in targets:
+    for target in plugin.targets:
         single = copy.copy(plugin)
         single.targets = [target]
         yield single
