@@ -31,6 +31,8 @@ _LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth
 _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
+# Where vLLM can share the tokens of a request among cards.
+_CONTEXT_STEPS = ("prefill", "decode")
 # What tells of each layer by itself, as Nemotron and MiniMax do, whose layers differ.
 _LAYERS_DIFFER = ("block_configs", "attn_type_list")
 # How models tell the heads that they keep keys and values of, in the order in which vLLM asks.
@@ -88,9 +90,15 @@ class Demand:
         return int(self.options.get("data-parallel-size") or 1)
 
     @property
+    def groups(self) -> int:
+        """Groups of cards, each of as many as share every layer."""
+        context = int(self.options.get("prefill-context-parallel-size") or 1)
+        return self.pipeline_parallel * self.data_parallel * context
+
+    @property
     def card_count(self) -> int:
         """Cards that vLLM will use."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return self.tensor_parallel * self.groups
 
     @property
     def cards(self) -> tuple[int, ...]:
@@ -152,7 +160,9 @@ class Demand:
             if not isinstance(kept, int) or not kept or not width:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
-        return int(layers * numbers * self._number_bytes())
+        # With context parallelism each card keeps a part of the tokens only.
+        parts = [self.options.get(f"{step}-context-parallel-size") for step in _CONTEXT_STEPS]
+        return int(layers * numbers * self._number_bytes() / math.prod(int(n or 1) for n in parts))
 
     @property
     def _has_experts(self) -> bool:

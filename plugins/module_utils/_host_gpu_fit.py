@@ -79,10 +79,9 @@ def _count(gpus: Gpus, demand: Demand) -> Iterator[Finding]:
 
 def _parallelism(demand: Demand) -> str:
     """What makes the options use as many cards as the instance names."""
-    groups = demand.pipeline_parallel * demand.data_parallel
-    size, rest = divmod(len(demand.gpus), groups)
+    size, rest = divmod(len(demand.gpus), demand.groups)
     if rest or not size:
-        remedy = f"Name a multiple of {_cards(groups)}"
+        remedy = f"Name a multiple of {_cards(demand.groups)}"
     else:
         remedy = f"Set tensor_parallel_size in options to {size}"
     # Without the option more cards would only make it larger.

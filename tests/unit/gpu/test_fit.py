@@ -116,6 +116,8 @@ _NEW_FALCON = {"multi_query": True, "new_decoder_architecture": True}
         ({}, {"tensor_parallel_size": 2}, QWEN3_TOKEN // 2),
         ({}, {"tensor_parallel_size": 16}, QWEN3_TOKEN // 8),
         ({}, {"pipeline_parallel_size": 2}, QWEN3_TOKEN // 2),
+        ({}, {"tensor_parallel_size": 16, "decode_context_parallel_size": 2}, QWEN3_TOKEN // 16),
+        ({}, {"prefill_context_parallel_size": 2}, QWEN3_TOKEN // 2),
         ({}, {"dtype": "float32"}, QWEN3_TOKEN * 2),
         ({"torch_dtype": "float32"}, {}, QWEN3_TOKEN),
         ({"kv_lora_rank": 512, "qk_rope_head_dim": 64}, {}, 28 * (512 + 64) * 2),
@@ -247,7 +249,9 @@ def test_gpus_and_parallelism_agree(host: FakeHost) -> None:
     assert finding.remedy == "Set tensor_parallel_size in options to 2, or name 4 GPUs."
 
 
-@pytest.mark.parametrize("kind", ["data_parallel_size", "pipeline_parallel_size"])
+@pytest.mark.parametrize(
+    "kind", ["data_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size"]
+)
 def test_gpus_and_groups_of_them_agree_after_the_remedy(host: FakeHost, kind: str) -> None:
     for address in ("0000:5e:00.0", "0000:6e:00.0", "0000:7e:00.0"):
         host.card(address)
