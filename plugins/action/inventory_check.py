@@ -29,5 +29,5 @@ class ActionModule(ActionBase):
         seen = Inspection(variables, task_variables["groups"], self._loader)
         report_path = str(self._task.args.get("report_path") or "")
         result = conclude(report_path, seen.findings, seen.checked)
-        # For the report on the hosts; beside findings it would only bury them.
-        return result if seen.findings else {**result, "checked": seen.checked}
+        # For the report on the hosts; beside a refusal it would only bury it.
+        return result if result.get("failed") else {**result, "checked": seen.checked}

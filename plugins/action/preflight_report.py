@@ -27,9 +27,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         report_path = str(self._task.args.get("report_path") or "")
         variables = task_vars or {}
-        findings: list[Finding] = []
-        inventory = variables.get("__preflight_inventory", {}).get("checked", {})
-        checked = {name: dict(record) for name, record in inventory.items()}
+        inventory = variables.get("__preflight_inventory", {})
+        findings = [Finding(**record) for record in inventory.get("findings", [])]
+        checked = {name: dict(record) for name, record in inventory.get("checked", {}).items()}
         for host in sorted(variables["ansible_play_hosts_all"]):
             result = variables["hostvars"].raw_get(host).get("__preflight_host", {})
             findings += findings_of(host, result)

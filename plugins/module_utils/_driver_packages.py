@@ -126,6 +126,8 @@ class Apt:
         found = []
         for name in installed:
             suffix = re.sub(r"^linux-image-(unsigned-)?|-unsigned$", "", name)
+            # Ubuntu's virtual is the kernel of generic, and nothing else is named after it.
+            suffix = re.sub(r"^virtual(?=$|-)", "generic", suffix)
             if name.startswith("linux-image-") and not suffix.endswith("-dbg"):
                 found.append(suffix)
         return sorted(set(found))

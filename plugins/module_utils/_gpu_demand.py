@@ -31,6 +31,29 @@ _LOADED = ("consolidated*.safetensors", "*.safetensors", "*.bin", "*.pt", "*.pth
 _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 # Kinds of layers whose cache does not grow with each token as that of attention does.
 _OTHER_CACHES = ("mamba", "linear_", "ssm_", "conv_")
+# Where vLLM can share the tokens of a request among cards.
+_CONTEXT_STEPS = ("prefill", "decode")
+# What tells of each layer by itself, as Nemotron and MiniMax do, whose layers differ.
+_LAYERS_DIFFER = ("block_configs", "attn_type_list")
+# How models tell the heads that they keep keys and values of, in the order in which vLLM asks.
+_KEPT_HEADS = (
+    "n_head_kv",
+    "num_kv_heads",
+    "num_key_value_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
+# How models tell the longest request; vLLM takes the smallest, but the last one before all.
+_LENGTHS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+_LENGTH = "model_max_length"
 
 
 @dataclass(frozen=True)
@@ -67,9 +90,15 @@ class Demand:
         return int(self.options.get("data-parallel-size") or 1)
 
     @property
+    def groups(self) -> int:
+        """Groups of cards, each of as many as share every layer."""
+        context = int(self.options.get("prefill-context-parallel-size") or 1)
+        return self.pipeline_parallel * self.data_parallel * context
+
+    @property
     def card_count(self) -> int:
         """Cards that vLLM will use."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        return self.tensor_parallel * self.groups
 
     @property
     def cards(self) -> tuple[int, ...]:
@@ -110,8 +139,7 @@ class Demand:
         if given is not None:
             tokens = _number(given)
             return tokens if tokens and tokens > 0 else None
-        longest = _text_config(self.config).get("max_position_embeddings")
-        return longest if isinstance(longest, int) else None
+        return _longest(_text_config(self.config))
 
     @property
     def token_bytes(self) -> int | None:
@@ -126,11 +154,15 @@ class Demand:
         else:
             heads = config.get("num_attention_heads")
             width = config.get("head_dim") or config.get("hidden_size", 0) // (heads or 1)
-            kept = config.get("num_key_value_heads") or heads
-            if not kept or not width:
+            kept = next(filter(None, (config.get(name) for name in _KEPT_HEADS)), heads)
+            if config.get("multi_query") and not config.get("new_decoder_architecture"):
+                kept = 1  # Falcon, which tells no number
+            if not isinstance(kept, int) or not kept or not width:
                 return None
             numbers = 2 * width * math.ceil(kept / self.tensor_parallel)
-        return int(layers * numbers * self._number_bytes())
+        # With context parallelism each card keeps a part of the tokens only.
+        parts = [self.options.get(f"{step}-context-parallel-size") for step in _CONTEXT_STEPS]
+        return int(layers * numbers * self._number_bytes() / math.prod(int(n or 1) for n in parts))
 
     @property
     def _has_experts(self) -> bool:
@@ -220,13 +252,28 @@ def _text_config(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return part if isinstance(part, dict) else whole
 
 
+def _longest(config: Mapping[str, Any]) -> int | None:
+    """Tokens of the longest request as vLLM derives it from a model; None where that tells none."""
+    told = [config[name] for name in _LENGTHS if isinstance(config.get(name), int)]
+    longest = config.get(_LENGTH) or min(told, default=None)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    if kind in ("longrope", "su"):
+        longest = config.get("original_max_position_embeddings") or longest
+    elif kind != "llama3":
+        if kind == "yarn":
+            longest = rope.get("original_max_position_embeddings") or longest
+        longest = (longest or 0) * (rope.get("factor") or 1)
+    return int(longest) if longest else None
+
+
 def _has_other_caches(config: Mapping[str, Any]) -> bool:
     kinds = config.get("layer_types") or []
     if any(kind != "full_attention" for kind in kinds):
         return True
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         return True
-    return any(key.startswith(_OTHER_CACHES) for key in config)
+    return any(key.startswith(_OTHER_CACHES) or key in _LAYERS_DIFFER for key in config)
 
 
 def _number(text: object) -> int | None:

@@ -18,7 +18,8 @@ from ansible_collections.gpufleet.llm.plugins.module_utils._host_process import 
 _LOADED = re.compile(r"NVRM version: .*?Kernel Module.*?\s(\d+\.[\d.]*\d)\s")
 _VERSION = re.compile(r"\d+\.[\d.]*\d")
 # `nvidia/580.95.05, 6.1.0-40-amd64, x86_64: installed`; before dkms 3 `nvidia, 580.95.05, …`.
-_DKMS = re.compile(r"(nvidia[\w-]*)[/,] ?([\w.-]+)(?:, ([^,]+), [^:]+)?: (\w+)")
+# nvidia-fs (GPUDirect Storage) and nvidia-peer-memory are not the driver.
+_DKMS = re.compile(r"(nvidia(?!-fs|-peer)[\w-]*)[/,] ?([\w.-]+)(?:, ([^,]+), [^:]+)?: (\w+)")
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # Keys with which a host signs the modules that it builds itself, where dkms and shim keep them.
 _OWN_KEYS = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der")

@@ -26,7 +26,7 @@ _BRANCHES = {12: 525, 13: 580}
 _INSTALLED = "installed"
 _RELOAD = (
     "systemctl stop nvidia-persistenced nvidia-fabricmanager; modprobe -r nvidia-uvm nvidia-drm "
-    "nvidia-modeset nvidia; modprobe nvidia-uvm; then start both again."
+    "nvidia-modeset nvidia-peermem nvidia; modprobe nvidia-uvm; then start both again."
 )
 
 

@@ -64,8 +64,7 @@ def _count(gpus: Gpus, demand: Demand) -> Iterator[Finding]:
             f"{demand.variable}.gpus",
             f"It names {_cards(len(demand.gpus))}; tensor, pipeline and data parallelism of its "
             f"options use {demand.card_count}.",
-            "Name as many as they use, or take tensor_parallel_size out of options: it follows "
-            "from gpus.",
+            _parallelism(demand),
         )
     missing = [index for index in demand.cards if index >= here]
     if missing:
@@ -76,6 +75,18 @@ def _count(gpus: Gpus, demand: Demand) -> Iterator[Finding]:
             "Name GPUs that are there, in the order of their PCI addresses, or move the instance "
             "to another host.",
         )
+
+
+def _parallelism(demand: Demand) -> str:
+    """What makes the options use as many cards as the instance names."""
+    size, rest = divmod(len(demand.gpus), demand.groups)
+    if rest or not size:
+        remedy = f"Name a multiple of {_cards(demand.groups)}"
+    else:
+        remedy = f"Set tensor_parallel_size in options to {size}"
+    # Without the option more cards would only make it larger.
+    given = "tensor-parallel-size" in demand.options
+    return f"{remedy}, or name {_cards(demand.card_count)}." if given else f"{remedy}."
 
 
 def _cards(count: int) -> str:

@@ -66,7 +66,7 @@ findings:
       description: What to do about it.
       type: str
     severity:
-      description: C(error) refuses; C(warning) and C(advice), of hosts only, do not.
+      description: C(error) refuses; C(warning) and C(advice) do not.
       type: str
 checked:
   description: By host, the roles whose variables were checked.

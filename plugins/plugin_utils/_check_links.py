@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import WARNING
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._findings import INVENTORY, Finding
 from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Fleet, Host
 
@@ -19,6 +20,7 @@ def check_links(fleet: Fleet) -> list[Finding]:
         *_chat_keys(fleet),
         *_addresses(fleet),
         *_names_for_tls(fleet),
+        *_histories(fleet),
     ]
 
 
@@ -171,3 +173,21 @@ def _names_for_tls(fleet: Fleet) -> list[Finding]:
             and host.text("chainlit_upstream_url").startswith("http://")
         ]
     return findings
+
+
+def _histories(fleet: Fleet) -> list[Finding]:
+    """Who logs in finds the own conversations again, whichever chat the gateway chooses."""
+    chats = [host for host in fleet.of("chat") if host.text("chainlit_login") not in ("", "none")]
+    return [
+        Finding(
+            host.name,
+            "chainlit_database_url",
+            f"It is empty, and people log in to {len(chats)} chats: each keeps a history of its "
+            "own, so that another browser, or a chat that is away, shows other conversations.",
+            "Set it to a PostgreSQL database that all of them reach. What is in the files is not "
+            "carried over.",
+            WARNING,
+        )
+        for host in chats
+        if len(chats) > 1 and host.values.get("chainlit_database_url") == ""
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import apprise
 from apprise import NotifyBase
+from apprise.plugins.email.base import NotifyEmail
 
 from gpufleet_alert import corrections
 from gpufleet_alert.logs import log
@@ -80,9 +82,10 @@ class Services:
                 self.problems.append(f"URL {number} of alerting_urls is none that apprise knows")
                 continue
             count[scheme] += 1
-            self._services.append(
-                Service(f"{scheme}-{count[scheme]}", _label(scheme, url), plugin, _secrets(url))
-            )
+            label, secrets = _label(scheme, url), _secrets(url)
+            for part, single in enumerate(_singles(plugin), 1):
+                name = f"{scheme}-{count[scheme]}{f'-{part}' if part > 1 else ''}"
+                self._services.append(Service(name, label, single, secrets))
 
     def __iter__(self) -> Iterator[Service]:
         """All services, in the order of their lines."""
@@ -138,6 +141,17 @@ def _plugin(url: str) -> NotifyBase | None:
         # One message a notice, whatever the URL says.
         plugin.overflow_mode = apprise.OverflowMode.TRUNCATE
     return plugin
+
+
+def _singles(plugin: NotifyBase) -> Iterator[NotifyBase]:
+    """A plugin for each recipient of mail: of several, apprise does not tell who lacks it."""
+    if not isinstance(plugin, NotifyEmail) or len(plugin.targets) < 2:
+        yield plugin
+        return
+    for target in plugin.targets:
+        single = copy.copy(plugin)
+        single.targets = [target]
+        yield single
 
 
 def _label(scheme: str, url: str) -> str:

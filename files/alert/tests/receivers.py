@@ -96,7 +96,7 @@ class Receivers:
         self.dingtalk_secret = dingtalk_secret
         # What a real service would have refused, by service: "dingtalk: sign not match".
         self.wrong: list[str] = []
-        # What robots refuse to carry, as one of DingTalk does without its keyword.
+        # What robots refuse to carry, as one of DingTalk does without its keyword; mail: to whom.
         self.forbidden: set[str] = set()
         # Every request, also those that failed: service and time.
         self.attempts: list[tuple[str, float]] = []
@@ -385,6 +385,15 @@ class _Mail:
 
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
+
+    async def handle_RCPT(
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: object
+    ) -> str:
+        """Know every recipient but those that are forbidden."""
+        if address in self._receivers.forbidden:
+            return "550 5.1.1 asked for by the test"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         """Take a message, or fail as was asked for."""

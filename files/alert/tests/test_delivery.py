@@ -112,6 +112,24 @@ def test_message_that_is_refused_for_its_content_holds_up_none_after_it(
     assert left(settings) == []
 
 
+def test_recipient_who_is_refused_doubles_no_mail_to_the_others(
+    settings: Settings, notice: Make, them: Receivers
+) -> None:
+    to = "to=gone@example.com,ops@example.com"
+    both = Services(f"mailto://localhost:{them.smtp_port}/?from=host@example.com&{to}")
+    them.forbidden.add("gone@example.com")
+    leave(settings, notice())
+    with running(settings, both, 0.05):
+        them.wait_for("mail", 1, SOON)
+        time.sleep(1)  # it is tried again and again
+        assert len(them.got("mail")) == 1
+        (entry,) = Spool(settings.spool).entries
+        assert len(entry.waiting) == 1
+        them.forbidden.clear()
+        assert len(them.wait_for("mail", 2, SOON)) == 2
+    assert left(settings) == []
+
+
 def test_what_waits_survives(
     settings: Settings, services: MakeServices, notice: Make, them: Receivers
 ) -> None:

@@ -250,6 +250,19 @@ def test_lines_of_dkms(host: FakeHost, line: str) -> None:
     assert (driver.dkms, driver.kernels[0].dkms) == (VERSION, "installed")
 
 
+@pytest.mark.parametrize("other", ["nvidia-fs/2.26.6", "nvidia-peer-memory/1.3"])
+def test_other_modules_of_nvidia_are_not_the_driver(host: FakeHost, other: str) -> None:
+    """As with GPUDirect Storage, whose module is built after the driver's, or in its absence."""
+    host.kernel(OTHER_KERNEL, module=None)
+    host.dkms({KERNEL: "installed", OTHER_KERNEL: "built"})
+    built = "".join(f"\n{other}, {name}, x86_64: installed" for name in (KERNEL, OTHER_KERNEL))
+    host.programs["dkms status"] += built
+    driver = read_driver(host.run_command, host.root)
+    assert {kernel.dkms for kernel in driver.kernels if not kernel.module} == {"built"}
+    host.programs["dkms status"] = built.strip()
+    assert read_driver(host.run_command, host.root).dkms is None
+
+
 def test_dkms_that_has_built_nothing(host: FakeHost) -> None:
     host.dkms({})
     driver = read_driver(host.run_command, host.root)

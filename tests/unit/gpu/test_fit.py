@@ -92,12 +92,20 @@ OTHER_CACHES: dict[str, dict[str, Any]] = {
     "linear attention": {"layer_types": ["full_attention", "linear_attention"]},
     "windows": {"sliding_window": 4096, "use_sliding_window": True},
     "state space": {"mamba_d_state": 128},
+    # As Llama-3_3-Nemotron-Super-49B has it: 49 of 80 layers attend, with 8 heads of 64.
+    "layers told one by one": {"num_key_value_heads": None, "block_configs": [{}]},
+    "kinds of layers as numbers": {"attn_type_list": [0, 0, 1]},
+    "heads of each layer": {"num_kv_heads": [3, 4, 5]},
 }
 
 
 @pytest.mark.parametrize("kind", OTHER_CACHES)
 def test_caches_that_do_not_grow_with_each_token_are_not_guessed(kind: str) -> None:
     assert demand(0, config={**QWEN3, **OTHER_CACHES[kind]}).token_bytes is None
+
+
+_NO_HEADS = {"num_key_value_heads": None}
+_NEW_FALCON = {"multi_query": True, "new_decoder_architecture": True}
 
 
 @pytest.mark.parametrize(
@@ -108,16 +116,46 @@ def test_caches_that_do_not_grow_with_each_token_are_not_guessed(kind: str) -> N
         ({}, {"tensor_parallel_size": 2}, QWEN3_TOKEN // 2),
         ({}, {"tensor_parallel_size": 16}, QWEN3_TOKEN // 8),
         ({}, {"pipeline_parallel_size": 2}, QWEN3_TOKEN // 2),
+        ({}, {"tensor_parallel_size": 16, "decode_context_parallel_size": 2}, QWEN3_TOKEN // 16),
+        ({}, {"prefill_context_parallel_size": 2}, QWEN3_TOKEN // 2),
         ({}, {"dtype": "float32"}, QWEN3_TOKEN * 2),
         ({"torch_dtype": "float32"}, {}, QWEN3_TOKEN),
         ({"kv_lora_rank": 512, "qk_rope_head_dim": 64}, {}, 28 * (512 + 64) * 2),
         ({"quantization_config": {"kv_cache_scheme": {"num_bits": 8}}}, {}, QWEN3_TOKEN // 2),
+        # GLM-4-9B, Falcon-40B and -7B, each of whose tokens counted with all heads that ask.
+        ({**_NO_HEADS, "multi_query_group_num": 2}, {}, QWEN3_TOKEN // 4),
+        ({**_NO_HEADS, "num_kv_heads": 4, **_NEW_FALCON}, {}, QWEN3_TOKEN // 2),
+        ({**_NO_HEADS, "multi_query": True}, {}, QWEN3_TOKEN // 8),
     ],
 )
 def test_cache_of_a_token(changes: dict[str, Any], options: Any, expected: int) -> None:
     assert demand(0, config={**QWEN3, **changes}, **options).token_bytes == expected
     nested = {"text_config": {**QWEN3, **changes}}
     assert demand(0, config=nested, **options).token_bytes == expected
+
+
+_YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+_WHOLE = {"original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 40960),
+        # As the cards of Qwen models say, Command-R, GLM-4, Phi, Llama 3.1, and one without any.
+        ({"rope_scaling": _YARN}, 131072),
+        ({"model_max_length": 131072}, 131072),
+        ({"max_position_embeddings": None, "seq_length": 8192}, 8192),
+        ({"rope_scaling": {"type": "longrope"}, **_WHOLE}, 4096),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 40960),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, 81920),
+        ({"rope_parameters": {"rope_type": "default"}}, 40960),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_the_longest_request_is_as_vllm_derives_it(changes: Any, expected: int | None) -> None:
+    assert demand(0, config={**QWEN3, **changes}).context == expected
+    assert demand(0, config={**QWEN3, **changes}, max_model_len=100).context == 100
 
 
 def test_a_model_that_is_quantised_while_it_is_loaded() -> None:
@@ -208,6 +246,21 @@ def test_gpus_and_parallelism_agree(host: FakeHost) -> None:
     assert fit(host, demand(0, 1, tensor_parallel_size=1, data_parallel_size=2)) == []
     finding = one(host, demand(0, 1, tensor_parallel_size=4))
     assert "It names 2 GPUs; tensor, pipeline and data parallelism" in finding.problem
+    assert finding.remedy == "Set tensor_parallel_size in options to 2, or name 4 GPUs."
+
+
+@pytest.mark.parametrize(
+    "kind", ["data_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size"]
+)
+def test_gpus_and_groups_of_them_agree_after_the_remedy(host: FakeHost, kind: str) -> None:
+    for address in ("0000:5e:00.0", "0000:6e:00.0", "0000:7e:00.0"):
+        host.card(address)
+    finding = one(host, demand(0, 1, 2, 3, **{kind: 2}))
+    # To name the 8 that are used, as was advised, makes it 16.
+    assert "use 8." in finding.problem
+    assert finding.remedy == "Set tensor_parallel_size in options to 2."
+    assert fit(host, demand(0, 1, 2, 3, **{kind: 2, "tensor_parallel_size": 2})) == []
+    assert one(host, demand(0, 1, 2, **{kind: 2})).remedy == "Name a multiple of 2 GPUs."
 
 
 def test_instances_on_one_card_add_up(host: FakeHost) -> None:

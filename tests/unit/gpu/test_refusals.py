@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpufleet.llm.plugins.module_utils import _gpu_driver
 from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_demand import Demand
 from ansible_collections.gpufleet.llm.plugins.module_utils._gpu_facts import read_gpus
 from ansible_collections.gpufleet.llm.plugins.module_utils._host_finding import Finding
@@ -202,6 +203,15 @@ def test_driver(host: FakeHost, name: str) -> None:
     assert finding.severity == case.severity
     assert case.problem in finding.problem
     assert case.remedy in finding.remedy
+
+
+def test_the_remedy_unloads_all_that_use_the_module(host: FakeHost) -> None:
+    updated_and_free(host)
+    (finding,) = driver(host)
+    unloaded = finding.remedy.partition("modprobe -r ")[2].partition(";")[0].split()
+    names = [name.replace("_", "-") for name in _gpu_driver._LOADABLE]
+    # nvidia-peermem, of hosts with InfiniBand, is one of them; the last one goes last.
+    assert unloaded == [name for name in names if name.startswith("nvidia")]
 
 
 def test_nvswitches_that_are_not_on_pci(host: FakeHost) -> None:

@@ -258,6 +258,14 @@ def test_apt_reads_what_dpkg_says() -> None:
     assert apt.available("nvidia-smi") == ["535.261.03-1"]
 
 
+def test_kernels_of_ubuntu_for_virtual_machines_are_those_of_generic() -> None:
+    """There is no linux-modules-nvidia-580-server-open-virtual."""
+    installed = dict.fromkeys(["linux-image-virtual", "linux-image-6.8.0-45-generic"], "6.8")
+    apt = Apt(answering({}, []))
+    assert apt.kernels(installed) == ["6.8.0-45-generic", "generic"]
+    assert apt.kernels({"linux-image-virtual-hwe-24.04": "6.8"}) == ["generic-hwe-24.04"]
+
+
 def test_without_a_way_out_the_drivers_own_sources_are_enough() -> None:
     calls: list[str] = []
 

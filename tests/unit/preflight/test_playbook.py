@@ -91,6 +91,17 @@ def test_nothing_to_refuse(place: Place) -> None:
     assert (place.path / "gpufleet-preflight.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_warning_refuses_nothing(place: Place) -> None:
+    users = [
+        {"name": "anna", "hash": "$argon2id$v=19$m=65536,t=3,p=4$" + "a" * 22 + "$" + "b" * 43}
+    ]
+    secret = "secret-of-sessions-0123456789"
+    way = {"chainlit_login": "password", "chainlit_auth_secret": secret, "chainlit_users": users}
+    place.write(hosts=(GPU, "gpu2"), **way)
+    assert place.run_inventory() == 0, place.output
+    assert "[WARNING]: gpu1, gpu2: chainlit_database_url It is empty" in place.output
+
+
 def test_all_at_once_and_no_secret(place: Place) -> None:
     place.write(
         vllm_instances=[instance(port=80, environment={"MY_TOKEN": PLANTED})],
@@ -199,10 +210,11 @@ def test_our_own_inventories_pass(place: Place, inventory: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def report_of(place: Place, **results: Any) -> int:
-    """Run the report on what `host_check` is said to have found on every host."""
+def report_of(place: Place, inventory: tuple[dict[str, Any], ...] = (), **results: Any) -> int:
+    """Run the report on what was found in the `inventory` and by `host_check` on every host."""
     place.write(hosts=tuple(results))
     tasks: list[dict[str, Any]] = [
+        *inventory,
         {"ansible.builtin.set_fact": {"__preflight_host": "{{ seen[inventory_hostname] }}"}},
         {"gpufleet.llm.preflight_report": {"report_path": "r.json"}, "run_once": True},
     ]
@@ -240,6 +252,16 @@ def test_what_does_not_refuse_is_told_and_reported(place: Place) -> None:
         "one\n    gpus  2 x NVIDIA H200\n\ntwo\n    gpus  2 x NVIDIA H200\n"
     )
     assert (place.path / "r.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_warnings_of_the_inventory_stay_in_the_report(place: Place) -> None:
+    found = {"variable": "chainlit_database_url", "problem": "P.", "remedy": "R."}
+    seen = {"checked": {"one": {}}, "findings": [{"host": "one", "severity": "warning", **found}]}
+    fit = {"changed": False, "findings": [], "checked": {}}
+    inventory = {"ansible.builtin.set_fact": {"__preflight_inventory": seen}}
+    assert report_of(place, (inventory,), one=fit) == 0, place.output
+    report = json.loads((place.path / "r.json").read_text())
+    assert [finding["severity"] for finding in report["findings"]] == ["warning"]
 
 
 def test_warnings_beside_errors_do_not_hide_them(place: Place) -> None:

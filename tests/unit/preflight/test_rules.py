@@ -735,6 +735,18 @@ def test_fleet_not_refused(case: str) -> None:
     assert lines(look(*FINE_FLEETS[case])) == []
 
 
+def test_a_history_for_each_of_several_chats_is_a_warning() -> None:
+    """They serve, and a fleet that has them must not be stopped by it."""
+    fleet = {GPU: GROUPS, "app": ("chat",)}
+    people = login("password", chainlit_users=[USER])
+    findings = look(fleet, **people)
+    told = [(finding.host, finding.variable, finding.severity) for finding in findings]
+    assert sorted(told) == [(host, "chainlit_database_url", "warning") for host in ("app", GPU)]
+    assert "people log in to 2 chats" in findings[0].problem
+    assert look(fleet, **people, chainlit_database_url="postgresql://chat:hush@db/chat") == []
+    assert look(fleet) == look(**people) == []
+
+
 def test_all_findings_come_at_once() -> None:
     changes = {"vllm_watch_failures": 0, "vllm_apikey": "x", **of_one(revision="main", port=80)}
     assert {finding.variable for finding in look(**changes)} == {
