@@ -87,7 +87,7 @@ async def on_message(message: cl.Message) -> None:
     edited = message.id in chat.asked
     if edited:
         # What is being answered comes after the edited question, or is that question.
-        _parts.turns.stop(StopReason.PERSON, session.id)
+        _parts.turns.stop(StopReason.EDITED, session.id)
     chat.asked.add(message.id)
     login = session.user.identifier if session.user else None
     # An edited question keeps its files, which may be gone by now.
@@ -240,25 +240,48 @@ async def _run(
 async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Answer after all earlier questions of this session."""
     with _parts.turns.running(session.id, turn):
-        async with chat.lock:
-            await _remove_from(chat, view)
-            await _make_last(chat, view)
-            # Chainlit deletes what follows an edited question: that is no answer to one before it.
-            chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
-            # The end of an earlier question's task has told the page that nothing runs.
-            await cl.context.emitter.task_start()
-            if turn.files and not await _take_files(turn, view, session.language):
-                chat.turn = None
-                return
-            _keep_file_text(chat, turn)
-            chat.turn, chat.failed = turn, False
-            try:
-                chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
-            except asyncio.CancelledError:
-                # Who comes back after all finds "try again" below it.
-                chat.failed = turn.stop_reason is StopReason.ABANDONED
-                raise
-            await offer_thinking(session, chat)
+        asked = False
+        try:
+            async with chat.lock:
+                await _remove_from(chat, view)
+                await _make_last(chat, view)
+                # Chainlit deletes what follows an edited question: that is no answer to one before.
+                chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
+                # The end of an earlier question's task has told the page that nothing runs.
+                await cl.context.emitter.task_start()
+                if turn.files and not await _take_files(turn, view, session.language):
+                    chat.turn = None
+                    return
+                asked = True
+                await _ask(session, chat, turn, view)
+        except asyncio.CancelledError:
+            if not asked and turn.stop_reason is not StopReason.EDITED:
+                await _close_unasked(chat, turn, view)
+            raise
+
+
+async def _ask(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Have the question answered, whose turn it is now."""
+    _keep_file_text(chat, turn)
+    chat.turn, chat.failed = turn, False
+    try:
+        chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+    except asyncio.CancelledError:
+        # Who comes back after all finds "try again" below it.
+        chat.failed = turn.stop_reason is StopReason.ABANDONED
+        raise
+    await offer_thinking(session, chat)
+
+
+async def _close_unasked(chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Say of a question that was ended in the line, or while its files were read, that it was."""
+    async with chat.lock:
+        await _make_last(chat, view)
+        chat.turn, chat.failed = turn, False
+        if turn.stop_reason is StopReason.RESTART:
+            await view.fail(Failure.RESTARTING, turn.reference, retry=False)
+        else:
+            await view.stopped()
 
 
 async def _remove_from(chat: Chat, view: TurnView) -> None:
