@@ -127,10 +127,12 @@ async def on_known_message(message: cl.Message | None) -> None:
 
 
 @cl.action_callback(RETRY_ACTION)
-async def on_retry(_action: cl.Action) -> None:
+async def on_retry(action: cl.Action) -> None:
     """The person pressed "try again" below a failed answer."""
     session = current_session()
     chat = chat_of(session)
+    if await _is_stale(action, chat):
+        return
     if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
         return
     # Before anything is awaited: a second press meanwhile finds nothing to try again.
@@ -141,10 +143,12 @@ async def on_retry(_action: cl.Action) -> None:
 
 
 @cl.action_callback(REGENERATE_ACTION)
-async def on_regenerate(_action: cl.Action) -> None:
+async def on_regenerate(action: cl.Action) -> None:
     """The person wants another answer to the last question."""
     session = current_session()
     chat = chat_of(session)
+    if await _is_stale(action, chat):
+        return
     if chat.turn is None or _parts.turns.session_busy(session.id):
         return
     # Before anything is awaited: a second press meanwhile finds no question.
@@ -162,6 +166,14 @@ async def on_regenerate(_action: cl.Action) -> None:
     run = chat.views[-1].run
     view = TurnView(_parts.messages, session.language, again.question_id, run)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
+
+
+async def _is_stale(action: cl.Action, chat: Chat) -> bool:
+    """Whether a button stands below another question than the last one; then it goes."""
+    if chat.views and action.payload.get("question") == chat.views[-1].question_id:
+        return False
+    await action.remove()
+    return True
 
 
 @cl.action_callback(EXPORT_ACTION)

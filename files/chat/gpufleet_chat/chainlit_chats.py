@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 import chainlit as cl
@@ -35,6 +36,8 @@ class Chat:
     pushed: tuple[State, int] | None = None
     pushed_at: float = 0.0
     lost_at: float | None = None
+    # A page that has come back, and is not caught up yet, may have missed what changed since.
+    missed_since: float = math.inf
     told_of_history: bool = False
 
 

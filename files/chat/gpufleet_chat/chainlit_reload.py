@@ -12,6 +12,7 @@ from chainlit.user_session import user_sessions
 
 from gpufleet_chat import services
 from gpufleet_chat.chainlit_chats import chats
+from gpufleet_chat.chainlit_presence import note_return
 from gpufleet_chat.chainlit_sessions import connect
 
 _parts = services.current()
@@ -26,6 +27,9 @@ async def on_connect(sid: str, environ: dict[str, Any], auth: object) -> bool:
     session = WebsocketSession.get(sid)
     if session is not None:
         _take_over(session)
+        current = WebsocketSession.get(sid)
+        if current is not None and current.restored:
+            note_return(current)
     return accepted
 
 
