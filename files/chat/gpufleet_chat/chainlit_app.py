@@ -133,7 +133,12 @@ async def on_retry(action: cl.Action) -> None:
     chat = chat_of(session)
     if await _is_stale(action, chat):
         return
-    if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
+    if (
+        chat.turn is None
+        or not chat.failed
+        or chat.elsewhere
+        or _parts.turns.session_busy(session.id)
+    ):
         return
     # Before anything is awaited: a second press meanwhile finds nothing to try again.
     chat.failed = False
@@ -149,7 +154,7 @@ async def on_regenerate(action: cl.Action) -> None:
     chat = chat_of(session)
     if await _is_stale(action, chat):
         return
-    if chat.turn is None or _parts.turns.session_busy(session.id):
+    if chat.turn is None or chat.elsewhere or _parts.turns.session_busy(session.id):
         return
     # Before anything is awaited: a second press meanwhile finds no question.
     answered, chat.turn = chat.turn, None

@@ -82,6 +82,14 @@ class TurnView:
         """What is shown of the answer."""
         return self._answer.content
 
+    async def say_elsewhere(self) -> StepDict:
+        """Say that another tab waits for the answer; returns what is shown with the thread."""
+        text = self._text("elsewhere")
+        self._notice = cl.Message(content=text, parent_id=self._run_id, created_at=utc_now())
+        # Those from before would ask the question twice.
+        await self._send_actions(self._notice)
+        return self._notice.to_dict()
+
     async def offer_again(self) -> StepDict | None:
         """Show the buttons of a turn that a page has opened anew.
 

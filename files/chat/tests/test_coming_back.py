@@ -343,3 +343,42 @@ async def test_an_answer_has_each_button_once_after_a_restart(start: Start) -> N
 
 def buttons(page: Page) -> list[dict[str, Any]]:
     return [action for action in page.actions if action["name"] == "regenerate"]
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en-US", "answered in another window"), ("zh-CN", "另一个窗口")]
+)
+async def test_a_tab_whose_answer_another_has_taken_shows_it_in_the_end(
+    start: Start, fake: FakeUpstream, language: str, said: str
+) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page(language=language)
+    await answered(page, "first")
+    old = buttons(page)
+    fake.script.append(Answer(("It ", "is ", "done."), pause_seconds=2))
+    await page.ask("second")
+    await page.sees("It ")
+    await page.close()
+    other = await ann.page(page.thread_id)
+    await other.until(lambda: other.running)
+    await page.open()
+    await page.sees(said)
+    assert buttons(page) == []
+    # A button that it has from before asks nothing.
+    await page.press({**old[0], "payload": {"question": questions(page)[-1]}})
+    await other.sees("done.")
+    await page.until(lambda: page.texts() == ["Paris.", "It is done."])
+    await page.until(lambda: len(buttons(page)) == 1)
+    assert len(fake.requests) == 2
+    await answered(page, "third")
+    assert sent(fake) == ["first", "Paris.", "second", "It is done.", "third"]
+    # An edit goes by what is shown.
+    await answered(page, "second, better", message_id=questions(page)[1])
+    assert page.texts() == ["Paris.", "Paris."]
+    await page.close()
+    await other.close()
+
+
+def questions(page: Page) -> list[str]:
+    return [key for key, item in page.messages.items() if item["type"] == "user_message"]
