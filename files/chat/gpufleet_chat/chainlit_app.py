@@ -84,10 +84,10 @@ async def on_message(message: cl.Message) -> None:
     """A question was asked, or an earlier one edited."""
     session = current_session()
     chat = chat_of(session)
-    edited = message.id in chat.asked
+    edited, replaced = message.id in chat.asked, 0
     if edited:
         # What is being answered comes after the edited question, or is that question.
-        _parts.turns.stop(StopReason.EDITED, session.id)
+        replaced = _parts.turns.stop(StopReason.EDITED, session.id)
     chat.asked.add(message.id)
     login = session.user.identifier if session.user else None
     # An edited question keeps its files, which may be gone by now.
@@ -112,7 +112,7 @@ async def on_message(message: cl.Message) -> None:
     view = TurnView(
         _parts.messages, session.language, message.id, run.to_dict() if run is not None else None
     )
-    await _run(session, chat, turn, view, edited)
+    await _run(session, chat, turn, view, edited, replaced)
 
 
 _on_message = config.code.on_message
@@ -227,11 +227,16 @@ async def on_stop(sid: str) -> None:
 
 
 async def _run(
-    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, edited: bool = False
+    session: WebsocketSession,
+    chat: Chat,
+    turn: Turn,
+    view: TurnView,
+    edited: bool = False,
+    replaced: int = 0,
 ) -> None:
     """Answer the question, or say why it is not taken."""
     try:
-        with _parts.admission.taken(turn):
+        with _parts.admission.taken(turn, replaced):
             await _answer(session, chat, turn, view)
     except NotTaken as refusal:
         if refusal.failure is Failure.RESTARTING:

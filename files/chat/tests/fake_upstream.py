@@ -14,7 +14,8 @@ class Answer:
     """Streams the pieces, then ends as told.
 
     The ends: "done", "length" (longest answer reached), "abort" (vLLM is stopped), "cut"
-    (connection lost), "late cut" (lost after the reason of the end), "short" (no end mark), "hang", "error".
+    (connection lost), "late cut" (lost after the reason of the end), "short" (no end mark), "hang",
+    "error".
     """
 
     pieces: tuple[str, ...]
