@@ -376,3 +376,26 @@ async def test_a_question_stopped_in_the_line_says_so(start: Start, fake: FakeUp
     assert page.texts() == ["Paris."]
     assert len(buttons(page, "regenerate")) == 1
     await page.close()
+
+
+async def test_stop_pressed_twice_closes_the_answer_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = await opened(chat)
+    for number in range(1, 4):
+        fake.script.append(Answer(("It is",), "hang"))
+        await page.ask("again")
+        await page.until(lambda number=number: page.texts() == ["It is"] * number)
+        await asyncio.gather(*(page.stop() for _ in range(5)))
+        await page.ended()
+        await asyncio.sleep(0.5)
+        assert len(buttons(page, "regenerate")) == 1
+    # And of what waits behind it.
+    fake.script.append(Answer(("It is",), "hang"))
+    await page.ask("long")
+    await page.until(lambda: page.texts() == ["It is"] * 4)
+    await page.ask("waits")
+    await asyncio.sleep(0.3)
+    await asyncio.gather(*(page.stop() for _ in range(5)))
+    await page.sees("Stopped.")
+    await page.until(lambda: len(buttons(page, "regenerate")) == 1)
+    await page.close()
