@@ -44,9 +44,12 @@ class Admission:
         self._message_max_chars = message_max_chars
 
     @contextmanager
-    def taken(self, turn: Turn) -> Iterator[None]:
-        """Count the turn from its arrival to its end; raises NotTaken."""
-        refusal = self._refusal(turn)
+    def taken(self, turn: Turn, replaced: int = 0) -> Iterator[None]:
+        """Count the turn from its arrival to its end; raises NotTaken.
+
+        replaced is how many of the person's turns end for it.
+        """
+        refusal = self._refusal(turn, replaced)
         if refusal is not None:
             reason = refusal.failure.name.lower()
             self._metrics.question_ended("refused", reason)
@@ -55,14 +58,14 @@ class Admission:
         with self._queue.admitted(turn.person):
             yield
 
-    def _refusal(self, turn: Turn) -> NotTaken | None:
+    def _refusal(self, turn: Turn, replaced: int) -> NotTaken | None:
         if self._turns.draining:
             return NotTaken(Failure.RESTARTING)
         if len(turn.question) > self._message_max_chars:
             return NotTaken(Failure.TOO_LONG)
-        if self._queue.has_enough(turn.person):
+        if self._queue.has_enough(turn.person, replaced):
             return NotTaken(Failure.TOO_MANY_AT_ONCE)
-        if self._queue.is_full:
+        if self._queue.is_full(replaced):
             return NotTaken(Failure.QUEUE_FULL)
         # Last, for it counts: a question refused for another reason costs nothing.
         seconds = self._limit.take(turn.person)

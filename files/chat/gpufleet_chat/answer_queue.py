@@ -59,10 +59,9 @@ class AnswerQueue:
         """Questions that wait for a place."""
         return len(self._waiters)
 
-    @property
-    def is_full(self) -> bool:
+    def is_full(self, leaving: int = 0) -> bool:
         """Whether no further question may come; those that wait for a recovery count too."""
-        return self._admitted.total() >= self.at_once + self.length
+        return self._admitted.total() - leaving >= self.at_once + self.length
 
     @property
     def is_saturated(self) -> bool:
@@ -72,9 +71,12 @@ class AnswerQueue:
             self._last_saturated = now
         return now - self._last_saturated < CALM_AFTER_SECONDS
 
-    def has_enough(self, person: str) -> bool:
-        """Whether this person has as many questions in progress and waiting as one may have."""
-        return self._admitted[person] >= self.per_person
+    def has_enough(self, person: str, leaving: int = 0) -> bool:
+        """Whether this person has as many questions in progress and waiting as one may have.
+
+        leaving is how many of them are ending now.
+        """
+        return self._admitted[person] - leaving >= self.per_person
 
     @contextmanager
     def admitted(self, person: str) -> Iterator[None]:

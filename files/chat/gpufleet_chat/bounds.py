@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpufleet_chat.messages import Messages
+from gpufleet_chat.request_language import first_language
 
 UPLOAD_PATH = "/project/file"
 # What a form puts around a file.
@@ -62,7 +63,7 @@ class BodyBound:
             return
         upload = scope["path"].endswith(UPLOAD_PATH)
         if upload and await asyncio.to_thread(_size, self._uploads) > self._kept_bytes:
-            language = Headers(scope=scope).get("accept-language", "").split(",")[0]
+            language = first_language(Headers(scope=scope))
             # The page shows the detail as it is.
             full = {"detail": self._messages.text("file.full", language)}
             await JSONResponse(full, 507)(scope, receive, send)

@@ -84,10 +84,10 @@ async def on_message(message: cl.Message) -> None:
     """A question was asked, or an earlier one edited."""
     session = current_session()
     chat = chat_of(session)
-    edited = message.id in chat.asked
+    edited, replaced = message.id in chat.asked, 0
     if edited:
         # What is being answered comes after the edited question, or is that question.
-        _parts.turns.stop(StopReason.PERSON, session.id)
+        replaced = _parts.turns.stop(StopReason.EDITED, session.id)
     chat.asked.add(message.id)
     login = session.user.identifier if session.user else None
     # An edited question keeps its files, which may be gone by now.
@@ -112,7 +112,7 @@ async def on_message(message: cl.Message) -> None:
     view = TurnView(
         _parts.messages, session.language, message.id, run.to_dict() if run is not None else None
     )
-    await _run(session, chat, turn, view, edited)
+    await _run(session, chat, turn, view, edited, replaced)
 
 
 _on_message = config.code.on_message
@@ -127,11 +127,18 @@ async def on_known_message(message: cl.Message | None) -> None:
 
 
 @cl.action_callback(RETRY_ACTION)
-async def on_retry(_action: cl.Action) -> None:
+async def on_retry(action: cl.Action) -> None:
     """The person pressed "try again" below a failed answer."""
     session = current_session()
     chat = chat_of(session)
-    if chat.turn is None or not chat.failed or _parts.turns.session_busy(session.id):
+    if await _is_stale(action, chat):
+        return
+    if (
+        chat.turn is None
+        or not chat.failed
+        or chat.elsewhere
+        or _parts.turns.session_busy(session.id)
+    ):
         return
     # Before anything is awaited: a second press meanwhile finds nothing to try again.
     chat.failed = False
@@ -141,11 +148,13 @@ async def on_retry(_action: cl.Action) -> None:
 
 
 @cl.action_callback(REGENERATE_ACTION)
-async def on_regenerate(_action: cl.Action) -> None:
+async def on_regenerate(action: cl.Action) -> None:
     """The person wants another answer to the last question."""
     session = current_session()
     chat = chat_of(session)
-    if chat.turn is None or _parts.turns.session_busy(session.id):
+    if await _is_stale(action, chat):
+        return
+    if chat.turn is None or chat.elsewhere or _parts.turns.session_busy(session.id):
         return
     # Before anything is awaited: a second press meanwhile finds no question.
     answered, chat.turn = chat.turn, None
@@ -162,6 +171,14 @@ async def on_regenerate(_action: cl.Action) -> None:
     run = chat.views[-1].run
     view = TurnView(_parts.messages, session.language, again.question_id, run)
     session.current_task = asyncio.create_task(_run_again(session, chat, again, view))
+
+
+async def _is_stale(action: cl.Action, chat: Chat) -> bool:
+    """Whether a button stands below another question than the last one; then it goes."""
+    if chat.views and action.payload.get("question") == chat.views[-1].question_id:
+        return False
+    await action.remove()
+    return True
 
 
 @cl.action_callback(EXPORT_ACTION)
@@ -210,11 +227,16 @@ async def on_stop(sid: str) -> None:
 
 
 async def _run(
-    session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView, edited: bool = False
+    session: WebsocketSession,
+    chat: Chat,
+    turn: Turn,
+    view: TurnView,
+    edited: bool = False,
+    replaced: int = 0,
 ) -> None:
     """Answer the question, or say why it is not taken."""
     try:
-        with _parts.admission.taken(turn):
+        with _parts.admission.taken(turn, replaced):
             await _answer(session, chat, turn, view)
     except NotTaken as refusal:
         if refusal.failure is Failure.RESTARTING:
@@ -240,25 +262,48 @@ async def _run(
 async def _answer(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
     """Answer after all earlier questions of this session."""
     with _parts.turns.running(session.id, turn):
-        async with chat.lock:
-            await _remove_from(chat, view)
-            await _make_last(chat, view)
-            # Chainlit deletes what follows an edited question: that is no answer to one before it.
-            chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
-            # The end of an earlier question's task has told the page that nothing runs.
-            await cl.context.emitter.task_start()
-            if turn.files and not await _take_files(turn, view, session.language):
-                chat.turn = None
-                return
-            _keep_file_text(chat, turn)
-            chat.turn, chat.failed = turn, False
-            try:
-                chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
-            except asyncio.CancelledError:
-                # Who comes back after all finds "try again" below it.
-                chat.failed = turn.stop_reason is StopReason.ABANDONED
-                raise
-            await offer_thinking(session, chat)
+        asked = False
+        try:
+            async with chat.lock:
+                await _remove_from(chat, view)
+                await _make_last(chat, view)
+                # Chainlit deletes what follows an edited question: that is no answer to one before.
+                chat_contexts.get(session.id, []).sort(key=lambda said: said.id == turn.question_id)
+                # The end of an earlier question's task has told the page that nothing runs.
+                await cl.context.emitter.task_start()
+                if turn.files and not await _take_files(turn, view, session.language):
+                    chat.turn = None
+                    return
+                asked = True
+                await _ask(session, chat, turn, view)
+        except asyncio.CancelledError:
+            if not asked and turn.stop_reason is not StopReason.EDITED:
+                await _close_unasked(chat, turn, view)
+            raise
+
+
+async def _ask(session: WebsocketSession, chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Have the question answered, whose turn it is now."""
+    _keep_file_text(chat, turn)
+    chat.turn, chat.failed = turn, False
+    try:
+        chat.failed = not await _parts.answerer.run(turn, chat.conversation, view)
+    except asyncio.CancelledError:
+        # Who comes back after all finds "try again" below it.
+        chat.failed = turn.stop_reason is StopReason.ABANDONED
+        raise
+    await offer_thinking(session, chat)
+
+
+async def _close_unasked(chat: Chat, turn: Turn, view: TurnView) -> None:
+    """Say of a question that was ended in the line, or while its files were read, that it was."""
+    async with chat.lock:
+        await _make_last(chat, view)
+        chat.turn, chat.failed = turn, False
+        if turn.stop_reason is StopReason.RESTART:
+            await view.fail(Failure.RESTARTING, turn.reference, retry=False)
+        else:
+            await view.stopped()
 
 
 async def _remove_from(chat: Chat, view: TurnView) -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 import chainlit as cl
-from chainlit.session import WebsocketSession
+from chainlit.session import WebsocketSession, ws_sessions_id
 
 from gpufleet_chat import services
 from gpufleet_chat.chainlit_view import TurnView
@@ -35,7 +36,11 @@ class Chat:
     pushed: tuple[State, int] | None = None
     pushed_at: float = 0.0
     lost_at: float | None = None
+    # A page that has come back, and is not caught up yet, may have missed what changed since.
+    missed_since: float = math.inf
     told_of_history: bool = False
+    # Its last question is being answered in another tab, as far as this one knows.
+    elsewhere: bool = False
 
 
 _parts = services.current()
@@ -48,6 +53,20 @@ def chat_of(session: WebsocketSession) -> Chat:
     if session.id not in chats:
         chats[session.id] = Chat(Conversation(), Choices.default(_parts.settings))
     return chats[session.id]
+
+
+def answering_elsewhere(session: WebsocketSession) -> list[WebsocketSession]:
+    """The other sessions of this person that answer in the same thread."""
+    return [
+        other
+        for other in ws_sessions_id.values()
+        if other is not session
+        and other.thread_id == session.thread_id
+        and session.user is not None
+        and other.user is not None
+        and other.user.identifier == session.user.identifier
+        and _parts.turns.session_busy(other.id)
+    ]
 
 
 def current_session() -> WebsocketSession:

@@ -46,6 +46,7 @@ from gpufleet_chat.logins import PROBE_NAME
 from gpufleet_chat.logs import event
 from gpufleet_chat.messages import Messages
 from gpufleet_chat.metrics import Metrics
+from gpufleet_chat.request_language import request_language
 
 log = logging.getLogger(__name__)
 
@@ -324,7 +325,9 @@ class ChainlitHistory(BaseDataLayer):
         except NotOwnerError:
             raise HTTPException(404, "Not found") from None
         except HistoryFault:
-            raise HTTPException(503, self._messages.text("history.away", None)) from None
+            # The page shows it as it is.
+            text = self._messages.text("history.away", request_language())
+            raise HTTPException(503, text) from None
 
     async def _from_chat(
         self, what: str, act: Callable[[str, HistoryStore], Awaitable[None]]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 # A page that lost its connection may come back this soon and find its answer still growing.
 ABANDONED_SECONDS = 60.0
 PRESENCE_SECONDS = 1.0
+# A connection may be dead for as long before that is seen: Engine.IO's ping and its answer.
+UNNOTICED_SECONDS = 60.0
 # A count in the banner is read aloud to some, so it moves no more often.
 COUNT_SECONDS = 5.0
 BANNERS = {
@@ -90,10 +93,19 @@ async def _push_state(session: WebsocketSession, chat: Chat) -> None:
     await sio.emit("window_message", payload, to=session.socket_id)
 
 
+def note_return(session: WebsocketSession) -> None:
+    """A page came back: note since when it has missed things, before that is forgotten."""
+    chat = chat_of(session)
+    lost_at = time.monotonic() if chat.lost_at is None else chat.lost_at
+    chat.missed_since = min(chat.missed_since, lost_at - UNNOTICED_SECONDS)
+
+
 async def catch_up(session: WebsocketSession) -> None:
     """Show a page that came back what it may have missed, and whether an answer is on its way."""
     chat = chat_of(session)
-    if chat.views:
-        await chat.views[-1].resync(session)
+    since, chat.missed_since = chat.missed_since, math.inf
+    for view in list(chat.views):
+        if view is chat.views[-1] or view.changed_at >= since:
+            await view.resync(session)
     if _parts.turns.session_busy(session.id):
         await sio.emit("task_start", {}, to=session.socket_id)

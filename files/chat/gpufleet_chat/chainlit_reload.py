@@ -11,7 +11,8 @@ from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.user_session import user_sessions
 
 from gpufleet_chat import services
-from gpufleet_chat.chainlit_chats import chats
+from gpufleet_chat.chainlit_chats import answering_elsewhere, chats
+from gpufleet_chat.chainlit_presence import note_return
 from gpufleet_chat.chainlit_sessions import connect
 
 _parts = services.current()
@@ -26,22 +27,17 @@ async def on_connect(sid: str, environ: dict[str, Any], auth: object) -> bool:
     session = WebsocketSession.get(sid)
     if session is not None:
         _take_over(session)
+        current = WebsocketSession.get(sid)
+        if current is not None and current.restored:
+            note_return(current)
     return accepted
 
 
 def _take_over(new: WebsocketSession) -> None:
-    thread_id = new.thread_id_to_resume
-    if new.restored or new.user is None or thread_id is None:
+    if new.restored or new.thread_id_to_resume is None:
         return
-    for old in list(ws_sessions_id.values()):
-        if (
-            old is not new
-            and old.thread_id == thread_id
-            and old.user is not None
-            and old.user.identifier == new.user.identifier
-            and not sio.manager.is_connected(old.socket_id, "/")
-            and _parts.turns.session_busy(old.id)
-        ):
+    for old in answering_elsewhere(new):
+        if not sio.manager.is_connected(old.socket_id, "/"):
             _move(old, new)
             return
 

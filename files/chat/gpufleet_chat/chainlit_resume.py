@@ -11,15 +11,22 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import chainlit as cl
+from chainlit.chat_context import chat_contexts
 from chainlit.context import init_ws_context
 from chainlit.data.base import BaseDataLayer
 from chainlit.server import sio
-from chainlit.session import WebsocketSession
+from chainlit.session import WebsocketSession, ws_sessions_id
 from chainlit.socket import connection_successful, message
 from chainlit.types import MessagePayload, ThreadDict
 
 from gpufleet_chat import services
-from gpufleet_chat.chainlit_chats import Chat, chat_of, chats, current_session
+from gpufleet_chat.chainlit_chats import (
+    Chat,
+    answering_elsewhere,
+    chat_of,
+    chats,
+    current_session,
+)
 from gpufleet_chat.chainlit_history import ChainlitHistory
 from gpufleet_chat.chainlit_panel import offer_settings
 from gpufleet_chat.chainlit_presence import catch_up
@@ -36,8 +43,10 @@ CONNECTED_SECONDS = 15.0
 # Longer than a history that could not be opened is left alone.
 HISTORY_SECONDS = 12.0
 HISTORY_ASK_SECONDS = 0.5
+ELSEWHERE_ASK_SECONDS = 0.5
 # The key of a question's metadata where a file of it is not here.
 LOST_FILES = "lost_files"
+_waits: set[asyncio.Task[None]] = set()
 _connected: WeakKeyDictionary[WebsocketSession, asyncio.Event] = WeakKeyDictionary()
 
 
@@ -76,10 +85,35 @@ async def on_chat_resume(thread: ThreadDict) -> None:
         )
     await offer_settings(session, chat)
     if chat.views:
-        notice = await chat.views[-1].offer_again()
+        last = chat.views[-1]
+        chat.elsewhere = bool(answering_elsewhere(session))
+        if chat.elsewhere:
+            task = asyncio.create_task(_open_again(session))
+            _waits.add(task)
+            task.add_done_callback(_waits.discard)
+        notice = await (last.say_elsewhere() if chat.elsewhere else last.offer_again())
         if notice is not None:
             # The page shows the thread as it is sent after this.
             steps.append(notice)
+
+
+async def _open_again(session: WebsocketSession) -> None:
+    """Show the thread anew when another tab has its answer, to a page that waits for it."""
+    while (
+        answering_elsewhere(session)
+        or _parts.turns.session_busy(session.id)
+        or not sio.manager.is_connected(session.socket_id, "/")
+    ):
+        await asyncio.sleep(ELSEWHERE_ASK_SECONDS)
+        if ws_sessions_id.get(session.id) is not session:
+            return
+    # The history is written beside the answer.
+    await asyncio.sleep(ELSEWHERE_ASK_SECONDS)
+    # What is asked from here on waits, as in a page that has just come.
+    _connected[session] = asyncio.Event()
+    session.thread_id_to_resume, session.restored = session.thread_id, False
+    chat_contexts.pop(session.id, None)
+    await on_connected(session.socket_id)
 
 
 async def on_connected(sid: str) -> None:

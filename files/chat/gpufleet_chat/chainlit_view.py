@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import chainlit as cl
@@ -43,6 +44,8 @@ class TurnView:
         self._forgot: cl.Message | None = None
         self._notice: cl.Message | None = None
         self._waiting: tuple[Waiting, int] | None = None
+        # Of the monotonic clock; beside what grows.
+        self.changed_at = time.monotonic()
 
     @classmethod
     def restored(
@@ -59,6 +62,8 @@ class TurnView:
         shown = answer or thinking
         run_id = shown.get("parentId") if shown else None
         view = cls(messages, language, question_id, _run(steps, question_id, run_id))
+        # The page has it from the history.
+        view.changed_at = 0.0
         if answer is not None:
             view._answer = cl.Message.from_dict(answer)
         if notice is not None:
@@ -77,6 +82,14 @@ class TurnView:
         """What is shown of the answer."""
         return self._answer.content
 
+    async def say_elsewhere(self) -> StepDict:
+        """Say that another tab waits for the answer; returns what is shown with the thread."""
+        text = self._text("elsewhere")
+        self._notice = cl.Message(content=text, parent_id=self._run_id, created_at=utc_now())
+        # Those from before would ask the question twice.
+        await self._send_actions(self._notice)
+        return self._notice.to_dict()
+
     async def offer_again(self) -> StepDict | None:
         """Show the buttons of a turn that a page has opened anew.
 
@@ -84,16 +97,16 @@ class TurnView:
         """
         if self._answer.content:
             self._answer.actions = [self._regenerate(), *self._exports()]
-            await _send_actions(self._answer)
+            await self._send_actions(self._answer)
             return None
         # Not a retry: what it had been thinking goes as well.
-        again = cl.Action(name=REGENERATE_ACTION, label=self._text("retry"), payload={})
+        again = self._action(REGENERATE_ACTION, label=self._text("retry"))
         unanswered = self._notice is None
         if self._notice is None:
             text = self._text("unanswered")
             self._notice = cl.Message(content=text, parent_id=self._run_id, created_at=utc_now())
         self._notice.actions = [again, *self._exports()]
-        await _send_actions(self._notice)
+        await self._send_actions(self._notice)
         return self._notice.to_dict() if unanswered else None
 
     async def show(self, delta: Delta) -> None:
@@ -165,8 +178,7 @@ class TurnView:
     async def fail(self, failure: Failure, reference: str, retry: bool, seconds: int = 0) -> None:
         """Close the answer and say in plain words what happened, and how long to wait."""
         await self._close([])
-        label = self._text("retry")
-        again = [cl.Action(name=RETRY_ACTION, label=label, payload={})] if retry else []
+        again = [self._action(RETRY_ACTION, label=self._text("retry"))] if retry else []
         text = self._text(failure.value, reference=reference, seconds=str(seconds))
         # Without it, half an answer would later pass for a whole one.
         await self._say(text, [*again, *self._exports()], kept=bool(self._answer.content))
@@ -177,6 +189,7 @@ class TurnView:
 
     async def withdraw_actions(self) -> None:
         """Take the buttons away, for another turn is the last one now."""
+        self.changed_at = time.monotonic()
         for message in (self._answer, self._notice):
             if message is not None:
                 await message.remove_actions()
@@ -204,9 +217,11 @@ class TurnView:
             await sio.emit("new_message", self._thinking.to_dict(), to=session.socket_id)
         for message in self._shown_messages():
             await sio.emit("new_message", message.to_dict(), to=session.socket_id)
+        for action in self._all_actions():
+            # Taken away meanwhile; and a page shows twice what it is sent twice.
+            await sio.emit("remove_action", action.to_dict(), to=session.socket_id)
+        for message in self._shown_messages():
             for action in message.actions:
-                # A page shows twice what it is sent twice.
-                await sio.emit("remove_action", action.to_dict(), to=session.socket_id)
                 await sio.emit("action", action.to_dict(), to=session.socket_id)
 
     def _new_answer(self) -> cl.Message:
@@ -234,22 +249,34 @@ class TurnView:
 
     def _regenerate(self) -> cl.Action:
         tooltip = self._text("regenerate")
-        return cl.Action(name=REGENERATE_ACTION, tooltip=tooltip, icon="refresh-cw", payload={})
+        return self._action(REGENERATE_ACTION, tooltip=tooltip, icon="refresh-cw")
 
     def _exports(self) -> list[cl.Action]:
         return [
-            cl.Action(
-                name=EXPORT_ACTION,
-                tooltip=self._text(f"export.{name}"),
-                icon=icon,
-                payload={"format": name},
-            )
+            self._action(EXPORT_ACTION, name, tooltip=self._text(f"export.{name}"), icon=icon)
             for name, icon in EXPORT_FORMATS.items()
         ]
+
+    def _action(self, name: str, form: str = "", **shown: str) -> cl.Action:
+        # The same id for the same button, by which a page finds those that it has from before.
+        identifier = "-".join((self.question_id, name, form))
+        payload = {"question": self.question_id, "format": form}
+        return cl.Action(name=name, id=identifier, payload=payload, **shown)
+
+    def _all_actions(self) -> list[cl.Action]:
+        return [self._action(RETRY_ACTION), self._regenerate(), *self._exports()]
+
+    async def _send_actions(self, message: cl.Message) -> None:
+        for action in self._all_actions():
+            # A page that was open before a restart has them still.
+            await action.remove()
+        for action in message.actions:
+            await action.send(for_id=message.id)
 
     async def _close(self, actions: list[cl.Action]) -> None:
         await self.resume()
         await self._end_thinking()
+        self.changed_at = time.monotonic()
         if self._answer.content:
             self._answer.actions = actions
             await self._answer.update()
@@ -264,6 +291,7 @@ class TurnView:
         in_run: bool = True,
         kept: bool = False,
     ) -> None:
+        self.changed_at = time.monotonic()
         metadata = self._kept("notice") if kept else None
         self._notice = cl.Message(content=text, actions=actions, metadata=metadata)
         # Chainlit would take the step that runs here, which a retry does not have.
@@ -289,11 +317,6 @@ class TurnView:
             self._thinking.end = utc_now()
             self._thinking.name = self._text("thought")
             await self._thinking.update()
-
-
-async def _send_actions(message: cl.Message) -> None:
-    for action in message.actions:
-        await action.send(for_id=message.id)
 
 
 def _run(steps: list[StepDict], question_id: str, run_id: str | None) -> StepDict | None:

@@ -25,6 +25,7 @@ from gpufleet_chat.headers import Guard, content_security_policy
 from gpufleet_chat.logs import event
 from gpufleet_chat.monitor import State
 from gpufleet_chat.proven_name import ProvenName
+from gpufleet_chat.request_language import RequestLanguage
 from gpufleet_chat.services import Services
 from gpufleet_chat.settings import Secrets, Settings
 from gpufleet_chat.turn import StopReason
@@ -58,6 +59,7 @@ def create_app(settings: Settings, secrets: Secrets) -> tuple[FastAPI, Services]
     mount_chainlit(app, str(MOUNT_TARGET), path=settings.root_path or "/")
     page = chainlit.server.get_html_template(settings.root_path)
     app.add_middleware(ClientAddress)
+    app.add_middleware(RequestLanguage)
     app.add_middleware(ProvenName, settings=settings, logins=parts.logins)
     app.add_middleware(Visitors, path=settings.root_path or "/")
     app.add_middleware(

@@ -78,6 +78,8 @@ class StopReason(Enum):
     """Who ended a turn before its end."""
 
     PERSON = "person"
+    # By a person who asks something else instead.
+    EDITED = "edited"
     ABANDONED = "abandoned"
     RESTART = "restart"
 
@@ -223,7 +225,7 @@ class Answerer:
         return failure is None
 
     async def _close_stopped(self, turn: Turn, display: Display) -> None:
-        if turn.stop_reason is StopReason.PERSON:
+        if turn.stop_reason in (StopReason.PERSON, StopReason.EDITED):
             await display.stopped()
         elif turn.stop_reason is StopReason.RESTART:
             await display.fail(Failure.RESTARTING, turn.reference, retry=False)

@@ -42,13 +42,15 @@ class Turns:
                 self._running[task] = (to, turn)
 
     def stop(self, reason: StopReason, session_id: str | None = None) -> int:
-        """Cancel the turns of one session, or all; returns how many."""
+        """Cancel the turns of one session, or all; returns how many are ending."""
         stopped = 0
         for task, (owner, turn) in list(self._running.items()):
             if session_id is None or owner == session_id:
-                turn.stop_reason = reason
-                task.cancel()
                 stopped += 1
+                # One that is ending already would be torn from closing its answer.
+                if not task.cancelling():
+                    turn.stop_reason = reason
+                    task.cancel()
         return stopped
 
     async def wait_ended(self, seconds: float) -> None:

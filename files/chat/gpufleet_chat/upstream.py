@@ -250,10 +250,15 @@ class Upstream:
                         raise Cut("the stream ended early")
         except TimeoutError:
             self._forget_models()
+            if finished:
+                return
             detail = f"no byte for {silence:g} s"
             raise (Cut(detail) if begun else Unavailable(detail)) from None
         except (*FAULTS, Cut) as error:
             self._forget_models()
+            if finished:
+                # The answer is whole: to continue it would add to it.
+                return
             detail = f"{type(error).__name__}: {error}"
             raise (Cut(detail) if begun else Unavailable(detail)) from error
 

@@ -14,7 +14,8 @@ class Answer:
     """Streams the pieces, then ends as told.
 
     The ends: "done", "length" (longest answer reached), "abort" (vLLM is stopped), "cut"
-    (connection lost), "short" (no end mark), "hang", "error".
+    (connection lost), "late cut" (lost after the reason of the end), "short" (no end mark), "hang",
+    "error".
     """
 
     pieces: tuple[str, ...]
@@ -152,6 +153,10 @@ class FakeUpstream:
         else:
             reason = behaviour.end if behaviour.end in ("length", "abort") else "stop"
             await _chunk(writer, {"choices": [{"delta": {}, "finish_reason": reason}]})
+            if behaviour.end == "late cut":
+                await asyncio.sleep(0.2)
+                writer.transport.abort()
+                return
             if self.prompt_tokens is not None:
                 usage = {"prompt_tokens": self.prompt_tokens}
                 await _chunk(writer, {"choices": [], "usage": usage})

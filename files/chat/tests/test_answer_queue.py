@@ -210,10 +210,10 @@ def test_bounds() -> None:
     with queue.admitted("a"), queue.admitted("a"):
         assert queue.has_enough("a")
         assert not queue.has_enough("b")
-        assert not queue.is_full
+        assert not queue.is_full()
         with queue.admitted("b"):
-            assert queue.is_full
-        assert not queue.is_full
+            assert queue.is_full()
+        assert not queue.is_full()
     assert not queue.has_enough("a")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_process import Page, Start, until
@@ -250,3 +252,133 @@ async def test_a_thread_is_opened_when_the_history_is_there_again(
     await answered(page, "second")
     assert sent(fake) == ["first", "Paris.", "second"]
     await page.close()
+
+
+async def test_all_that_was_answered_meanwhile_is_shown(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(Answer(("It ", "is"), pause_seconds=1.5))
+    await page.ask("first")
+    await page.sees("It ")
+    await page.ask("second")
+    await asyncio.sleep(0.3)
+    await page.close()
+    await until(lambda: len(fake.requests) == 2)
+    await asyncio.sleep(0.3)
+    await page.open()
+    await page.until(lambda: page.texts() == ["It is", "Paris."])
+    await page.until(lambda: len(buttons(page)) == 1)
+    assert page.messages[buttons(page)[0]["forId"]]["output"] == "Paris."
+    await page.close()
+
+
+async def test_of_two_questions_ended_without_their_page_both_have_a_word(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start(module="chat_in_a_hurry")
+    page = Page(chat.url)
+    await page.open()
+    fake.script.append(Answer(("It is",), "hang"))
+    await page.ask("first")
+    await page.sees("It is")
+    await page.ask("second")
+    await asyncio.sleep(0.3)
+    await page.close()
+    await asyncio.sleep(3)
+    await page.open()
+    await page.sees("cut off")
+    await page.sees("Stopped.")
+    await page.until(lambda: buttons(page))
+    (again,) = buttons(page)
+    await page.press(again)
+    await page.sees("Paris.")
+    assert sent(fake) == ["first", "It is", "second"]
+    await page.close()
+
+
+async def test_buttons_that_were_taken_away_meanwhile_are_gone_and_do_nothing(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = Page(chat.url)
+    await page.open()
+    await page.ask("first")
+    await page.until(lambda: len(page.actions) == 3)
+    old = list(page.actions)
+    await page.ask("second")
+    await page.until(lambda: len(page.texts()) == 2)
+    await page.ended()
+    await page.close()
+    # What took them away was lost with the connection.
+    page.actions[:] = old
+    await page.open()
+    await page.until(lambda: len(page.actions) == 3)
+    assert page.messages[buttons(page)[0]["forId"]]["parentId"] is not None
+    assert {action["id"] for action in page.actions}.isdisjoint({action["id"] for action in old})
+    # A page that has them still, all the same, asks nothing with them.
+    asked = len(fake.requests)
+    page.actions.append(old[0])
+    await page.press(old[0])
+    await page.until(lambda: old[0] not in page.actions)
+    await asyncio.sleep(0.3)
+    assert len(fake.requests) == asked
+    assert page.texts() == ["Paris.", "Paris."]
+    await page.close()
+
+
+async def test_an_answer_has_each_button_once_after_a_restart(start: Start) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page()
+    await answered(page, "first")
+    assert len(buttons(page)) == 1
+    await restarted(chat)
+    await page.close()
+    await page.open()
+    await page.until(lambda: page.resumed)
+    assert len(page.actions) == 3
+    await page.close()
+
+
+def buttons(page: Page) -> list[dict[str, Any]]:
+    return [action for action in page.actions if action["name"] == "regenerate"]
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en-US", "answered in another window"), ("zh-CN", "另一个窗口")]
+)
+async def test_a_tab_whose_answer_another_has_taken_shows_it_in_the_end(
+    start: Start, fake: FakeUpstream, language: str, said: str
+) -> None:
+    chat = await start(**LOGIN)
+    ann = await person(chat)
+    page = await ann.page(language=language)
+    await answered(page, "first")
+    old = buttons(page)
+    fake.script.append(Answer(("It ", "is ", "done."), pause_seconds=2))
+    await page.ask("second")
+    await page.sees("It ")
+    await page.close()
+    other = await ann.page(page.thread_id)
+    await other.until(lambda: other.running)
+    await page.open()
+    await page.sees(said)
+    assert buttons(page) == []
+    # A button that it has from before asks nothing.
+    await page.press({**old[0], "payload": {"question": questions(page)[-1]}})
+    await other.sees("done.")
+    await page.until(lambda: page.texts() == ["Paris.", "It is done."])
+    await page.until(lambda: len(buttons(page)) == 1)
+    assert len(fake.requests) == 2
+    await answered(page, "third")
+    assert sent(fake) == ["first", "Paris.", "second", "It is done.", "third"]
+    # An edit goes by what is shown.
+    await answered(page, "second, better", message_id=questions(page)[1])
+    assert page.texts() == ["Paris.", "Paris."]
+    await page.close()
+    await other.close()
+
+
+def questions(page: Page) -> list[str]:
+    return [key for key, item in page.messages.items() if item["type"] == "user_message"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
+from functools import partial
 
 import pytest
 from chat_process import ChatProcess, Page, Start, get
 from fake_upstream import Answer, FakeUpstream
+from pdf import page as page_with
 from pdf import pdf
 
 
@@ -317,4 +320,84 @@ async def test_one_model_is_no_choice_and_several_are(start: Start, fake: FakeUp
     page = await opened(other, model="large")
     await answered(page, "first")
     assert fake.requests[0]["model"] == "large"
+    await page.close()
+
+
+async def test_a_question_stopped_while_its_file_is_read_can_be_asked_again(
+    start: Start, fake: FakeUpstream
+) -> None:
+    chat = await start()
+    page = await opened(chat)
+    await answered(page, "first")
+    # Takes seconds to read.
+    slow = page_with(
+        zlib.compress(b"BT (Paris) Tj ET " + b"q Q " * 200_000), b"/Filter /FlateDecode"
+    )
+    paper = (await page.upload("paper.pdf", slow, "application/pdf")).json()["id"]
+    await page.ask("What is it?", files=[paper])
+    await asyncio.sleep(0.3)
+    await page.stop()
+    await page.sees("Stopped.")
+    await page.ended()
+    assert len(fake.requests) == 1
+    await page.until(lambda: len(buttons(page, "regenerate")) == 1)
+    (again,) = buttons(page, "regenerate")
+    await page.press(again)
+    await page.ended(25)
+    await page.until(lambda: page.texts() == ["Paris.", "Paris."])
+    assert fake.requests[-1]["messages"][-1]["content"].endswith("What is it?")
+    assert "Paris\n</file>" in fake.requests[-1]["messages"][-1]["content"]
+    await page.close()
+
+
+async def test_a_question_stopped_in_the_line_says_so(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = await opened(chat)
+    fake.script.append(Answer(("It is",), "hang"))
+    first = await page.ask("first")
+    await page.sees("It is")
+    await page.ask("second")
+    await asyncio.sleep(0.3)
+    await page.stop()
+    await page.sees("Stopped.")
+    assert page.texts() == ["It is", "Stopped."]
+    await page.until(lambda: len(buttons(page, "regenerate")) == 1)
+    (again,) = buttons(page, "regenerate")
+    await page.press(again)
+    await page.until(lambda: page.texts() == ["It is", "Paris."])
+    await page.ended()
+    # An edit stops what is in the line, too, but nobody misses that.
+    fake.script.append(Answer(("Hm",), "hang"))
+    await page.ask("third")
+    await page.sees("Hm")
+    await page.ask("fourth")
+    await asyncio.sleep(0.3)
+    await answered(page, "first, better", message_id=first)
+    await asyncio.sleep(0.5)
+    assert page.texts() == ["Paris."]
+    assert len(buttons(page, "regenerate")) == 1
+    await page.close()
+
+
+async def test_stop_pressed_twice_closes_the_answer_once(start: Start, fake: FakeUpstream) -> None:
+    chat = await start()
+    page = await opened(chat)
+    for _ in range(3):
+        shown = len(page.texts())
+        fake.script.append(Answer(("It is",), "hang"))
+        await page.ask("again")
+        await page.until(partial(lambda before: page.texts()[before:] == ["It is"], shown))
+        await asyncio.gather(*(page.stop() for _ in range(5)))
+        await page.ended()
+        await asyncio.sleep(0.5)
+        assert len(buttons(page, "regenerate")) == 1
+    # And of what waits behind it.
+    fake.script.append(Answer(("It is",), "hang"))
+    await page.ask("long")
+    await page.until(lambda: page.texts() == ["It is"] * 4)
+    await page.ask("waits")
+    await asyncio.sleep(0.3)
+    await asyncio.gather(*(page.stop() for _ in range(5)))
+    await page.sees("Stopped.")
+    await page.until(lambda: len(buttons(page, "regenerate")) == 1)
     await page.close()

@@ -199,6 +199,29 @@ async def test_refused_edit_leaves_nothing_of_what_it_replaced(
     assert [message["content"] for message in fake.requests[-1]["messages"]] == ["next"]
 
 
+async def test_an_edit_of_what_is_being_answered_is_not_one_question_more(
+    start: Start, open_page: OpenPage, fake: FakeUpstream
+) -> None:
+    chat = await start(questions_per_person=1)
+    anna = await open_page(chat, "anna")
+    fake.script.append(HANGS)
+    identifier = await anna.ask("first")
+    await anna.sees("It is")
+    await anna.ask("better", message_id=identifier)
+    await anna.until(lambda: anna.texts() == ["Paris."])
+    await anna.ended()
+    # Of two edits at once the last one holds.
+    fake.script.append(HANGS)
+    identifier = await anna.ask("second")
+    await anna.sees("It is")
+    fake.default = Answer(("Lyon.",))
+    for better in ("second, better", "second, best"):
+        await anna.ask(better, message_id=identifier)
+    await anna.until(lambda: anna.texts() == ["Paris.", "Lyon."])
+    await anna.until(lambda: not anna.running)
+    assert fake.requests[-1]["messages"][-1]["content"] == "second, best"
+
+
 async def test_refused_question_keeps_its_files(
     start: Start, open_page: OpenPage, fake: FakeUpstream
 ) -> None:

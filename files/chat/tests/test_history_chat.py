@@ -575,9 +575,13 @@ async def test_a_history_that_cannot_be_opened_leaves_the_chat_working(
     await answered(page, "first")
     assert page.texts() == ["Paris."]
     assert len(page.toasts) == 1
-    refused = await ann.call("POST", "/project/threads", {"pagination": {"first": 5}, "filter": {}})
+    body = {"pagination": {"first": 5}, "filter": {}}
+    refused = await ann.call("POST", "/project/threads", body)
     assert refused.status_code == 503
     assert refused.json()["detail"].startswith("The history of your chats cannot be reached")
+    ann._client.headers["Accept-Language"] = "zh-CN,zh;q=0.9"
+    refused = await ann.call("POST", "/project/threads", body)
+    assert refused.json()["detail"].startswith("目前无法访问您的历史对话")
     await page.close()
 
 

@@ -26,6 +26,7 @@ ADAPTER = {
     "chainlit_login",
     "client_address",
     "proven_name",
+    "request_language",
     "visitors",
     "__main__",
 }

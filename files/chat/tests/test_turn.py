@@ -116,6 +116,8 @@ class Case:
 CASES = [
     Case("whole", (Answer(("The ", "end")),), "The end"),
     Case("thinking", (Answer(("Hm",), field_name="reasoning"),), ""),
+    # What comes after the reason of the end is only numbers.
+    Case("cut after its end", (Answer(("The ", "end"), "late cut"),), "The end"),
     Case("once 502", (Status(502),), "Paris.", requests=2),
     Case("once 500", (Status(500),), "Paris.", requests=2),
     Case("plain 503", (Status(503),), "Paris.", requests=2),
