@@ -21,7 +21,7 @@ from ansible_collections.gpufleet.llm.plugins.plugin_utils._fleet import Host
 
 # As files/guard/guard_settings.py has them.
 NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
-# Whose folders lie beside those of the instances: the chat's in /run, root's packages in /var/cache.
+# Whose folders lie beside theirs: those of the chat in /run, of root's packages in /var/cache.
 _TAKEN_NAMES = {"chainlit", "uv"}
 ENVIRONMENT_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEYS_OF_SOURCES = {
